@@ -1,0 +1,196 @@
+"""What this server costs over vLLM's own: the same work by `vllm bench serve`, in turn, in one run.
+
+    python -m benchmarks.overhead [--pairs 7] [--models 50m,mini] [--json FILE]
+
+Each pair runs both servers one after the other, who goes first alternates, and gives one ratio; the
+table has the median ratio with its range and a 95% interval (order statistics of the pairs). Each
+row is printed and written as soon as it is measured.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import comb
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.servers import Server, both
+
+ROOT = Path(__file__).resolve().parent.parent
+MINI = ROOT / "testbed" / "weights" / "reasoner"
+BENCH = ROOT / ".envs" / "vllm-bench" / "bin" / "python"
+LOADS = {"50m": {1: 4, 8: 32, 32: 96}, "mini": {1: 12, 8: 96, 32: 384}}
+INPUT, OUTPUT = 64, 96
+QUESTIONS = ROOT / "testbed" / "questions" / "test.jsonl"
+LONGEST = 512
+"""Tokens of a trained model's longest answer; nearly all end well before."""
+# At two milliseconds a token the bench, on the same cores as the servers, reads several tokens of
+# the miniature model at once, and times none of them.
+METRICS = {"50m": ("output_throughput", "median_tpot_ms"), "mini": ("output_throughput",)}
+Row = dict[str, Any]
+
+
+def job(server: Server, checkpoint: Path, concurrent: int, prompts: int) -> Row:
+    """The bench's options: greedy, streamed chat."""
+    return work(checkpoint) | {
+        "backend": "openai-chat",
+        "base-url": server.url,
+        "endpoint": "/v1/chat/completions",
+        "model": server.model,
+        "tokenizer": str(checkpoint),
+        "temperature": 0,
+        "seed": 1,
+        "num-prompts": prompts,
+        "max-concurrency": concurrent,
+        "num-warmups": min(concurrent, 4),
+        "disable-tqdm": True,
+    }
+
+
+def work(checkpoint: Path) -> Row:
+    """Random weights write a fixed number of random tokens; a trained model answers its questions.
+
+    The trained one past its end of text writes tokens that show no text, and time per token is
+    measured by what is shown.
+    """
+    if checkpoint == MINI:
+        return {
+            "dataset-name": "custom",
+            "dataset-path": str(QUESTIONS),
+            "custom-output-len": LONGEST,
+            "skip-chat-template": True,
+        }
+    return {
+        "dataset-name": "random",
+        "random-input-len": INPUT,
+        "random-output-len": OUTPUT,
+        "ignore-eos": True,
+    }
+
+
+class Driver:
+    """A bench process that takes jobs one after another."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._in: IO[str] = process.stdin  # type: ignore[assignment]
+        self._out: IO[str] = process.stdout  # type: ignore[assignment]
+
+    def run(self, asked: Row) -> Row:
+        """One run's figures; raises RuntimeError if the bench broke."""
+        self._in.write(json.dumps(asked) + "\n")
+        self._in.flush()
+        line = self._out.readline()
+        if not line:
+            raise RuntimeError("the bench process ended; see its errors above")
+        result: Row = json.loads(line)
+        return result
+
+
+@contextmanager
+def driver(python: Path) -> Iterator[Driver]:
+    """Starts the bench process in its own environment."""
+    if not python.exists():
+        raise SystemExit(f"{python} is missing; make it with: scripts/outside vllm-bench")
+    process = subprocess.Popen(
+        [str(python), str(ROOT / "benchmarks" / "drive.py")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield Driver(process)
+    finally:
+        process.kill()
+
+
+def measure(
+    name: str, checkpoint: Path, pairs: int, bench: Driver, out: Console
+) -> Iterator[list[Row]]:
+    """All pairs over one checkpoint: for each load its rows, one a metric."""
+    with both(checkpoint, out) as servers:
+        for concurrent, prompts in LOADS[name].items():
+            ratios: dict[str, list[float]] = {metric: [] for metric in METRICS[name]}
+            for server in servers:  # one uncounted run each
+                bench.run(job(server, checkpoint, concurrent, prompts))
+            for pair in range(pairs):
+                figures = one_pair(servers, checkpoint, concurrent, prompts, pair, bench)
+                for metric, found in ratios.items():
+                    found.append(figures["satisfice"][metric] / figures["vllm"][metric])
+                out.print(f"{name} x{concurrent} pair {pair + 1}: {figures}", style="dim")
+            yield [summed(name, concurrent, metric, found) for metric, found in ratios.items()]
+
+
+def one_pair(
+    servers: tuple[Server, Server], checkpoint: Path, concurrent: int, prompts: int, pair: int,
+    bench: Driver,
+) -> dict[str, Row]:  # fmt: skip
+    """Both servers in turn; odd pairs the other way round."""
+    order = servers if pair % 2 == 0 else servers[::-1]
+    return {s.name: bench.run(job(s, checkpoint, concurrent, prompts)) for s in order}
+
+
+def summed(name: str, concurrent: int, metric: str, ratios: list[float]) -> Row:
+    """Median, range and interval of the pairs' ratios."""
+    ordered = sorted(ratios)
+    skip = interval_rank(len(ordered))
+    return {
+        "model": name, "concurrent": concurrent, "metric": metric, "pairs": len(ordered),
+        "ratio": median(ordered), "low": ordered[skip], "high": ordered[-1 - skip],
+        "min": ordered[0], "max": ordered[-1],
+    }  # fmt: skip
+
+
+def interval_rank(n: int) -> int:
+    """How many order statistics to leave out at each end for 95% coverage of the median."""
+    rank = 0
+    while 2 * sum(comb(n, i) for i in range(rank + 2)) / 2**n <= 0.05:
+        rank += 1
+    return rank
+
+
+def show(rows: list[Row], out: Console) -> None:
+    """The table."""
+    table = Table("model", "concurrent", "metric", "median ratio", "95% interval", "pairs")
+    for row in rows:
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        cells = [row["model"], row["concurrent"], row["metric"], f"{row['ratio']:.3f}"]
+        table.add_row(*map(str, cells), interval, str(row["pairs"]))
+    out.print(table)
+
+
+def main() -> None:
+    """Parses the command line, measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--models", default="50m,mini")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--bench-python", type=Path, default=BENCH)
+    asked = parser.parse_args()
+    out, rows = Console(stderr=True), list[Row]()
+    with TemporaryDirectory() as folder, driver(asked.bench_python) as bench:
+        for name in asked.models.split(","):
+            for found in measure(name, written(name, Path(folder)), asked.pairs, bench, out):
+                rows += found
+                show(found, Console())
+                if asked.json:
+                    asked.json.write_text(json.dumps({"rows": rows}, indent=1))
+    show(rows, Console())
+
+
+def written(name: str, folder: Path) -> Path:
+    """The checkpoint of that name, made now if it has random weights."""
+    if name == "mini":
+        return MINI
+    write = [sys.executable, "-m", "benchmarks.random_llama", str(folder / name)]
+    subprocess.run(write, check=True, cwd=ROOT)
+    return folder / name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Starts two servers over the same checkpoint with the same engine arguments, pinned alike.
+
+One is vLLM's own (`vllm serve` by its module, since the CPU wheel's command does not start), one is
+this project's. It does not know what they are compared by.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import yaml
+from rich.console import Console
+
+from clients.local import free_port, serving, started
+
+ENGINE_ARGS = {
+    "enforce_eager": True,
+    "max_model_len": 2048,
+    "max_num_batched_tokens": 2048,
+    "max_num_seqs": 64,
+    "enable_chunked_prefill": False,
+    "num_gpu_blocks_override": 512,
+}
+ALIKE = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers on `url` under the model name `model`."""
+
+    name: str
+    url: str
+    model: str
+
+
+@contextmanager
+def both(checkpoint: Path, console: Console) -> Iterator[tuple[Server, Server]]:
+    """This project's server and vLLM's, both ready; stopped at the end, whatever ends this one."""
+    with ExitStack() as stack:
+        config = Path(stack.enter_context(TemporaryDirectory())) / "config.yaml"
+        config.write_text(yaml.safe_dump(_settings(checkpoint)))
+        ours = stack.enter_context(started(console, ["--config", str(config)], ALIKE))
+        port = free_port()
+        url, command = f"http://127.0.0.1:{port}", _theirs(checkpoint, port)
+        theirs = stack.enter_context(serving(console, command, url, healthy, ALIKE))
+        yield Server("satisfice", ours.url, "model"), Server("vllm", theirs.url, "model")
+
+
+def healthy(url: str) -> tuple[bool, str]:
+    """vLLM's server listens once its model is loaded."""
+    try:
+        answer = httpx.get(f"{url}/health", timeout=5)
+    except httpx.HTTPError:
+        return False, "loading, not listening yet"
+    return answer.status_code == 200, "listening"
+
+
+def _settings(checkpoint: Path) -> dict[str, Any]:
+    engine = {"kind": "vllm", "model": str(checkpoint), "engine_args": ENGINE_ARGS}
+    return {"engines": {"main": engine}, "models": {"model": {"engine": "main"}}}
+
+
+def _theirs(checkpoint: Path, port: int) -> list[str]:
+    words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    words += ["--model", str(checkpoint), "--served-model-name", "model"]
+    words += ["--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
+    for key, value in ENGINE_ARGS.items():
+        flag = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return words

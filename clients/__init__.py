@@ -1,0 +1,1 @@
+"""Programs that talk HTTP to the server; they import nothing of it."""

@@ -1,0 +1,1 @@
+"""Decoding strategies, one a file, found by file name; none knows another or HTTP."""

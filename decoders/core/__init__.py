@@ -1,0 +1,1 @@
+"""What every decoder stands on: run, budget, trace, registry; knows no strategy by name."""

@@ -1,0 +1,1 @@
+"""Models that can be stepped; an engine never knows what strategy it serves."""

@@ -1,0 +1,217 @@
+"""The denoiser: a transformer that sees both ways, over packed sequences of any lengths.
+
+LLaDA and Dream are the same network but for biases, heads and where a position's logits stand; the
+differences are numbers in `Shape`. Sequences are packed, not padded: linear layers run over all
+tokens at once, attention over groups of equal size, so no row ever sees another's padding. It does
+not know checkpoints, canvases or sampling.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engines.diffusion.cache import Cache, patched
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A network's sizes, and where it differs from others of its sort.
+
+    `shifted`: a position's logits stand one position earlier, as in autoregressive models.
+    """
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    inner: int
+    eps: float
+    theta: float
+    context: int
+    mask_id: int
+    ends: tuple[int, ...]
+    style: str
+    biased: bool = False
+    shifted: bool = False
+    tied: bool = False
+
+    @property
+    def head_width(self) -> int:
+        """The width of one attention head."""
+        return self.width // self.heads
+
+
+@dataclass(slots=True)
+class Segment:
+    """A run of one sequence's tokens to be forwarded, from position `first` on.
+
+    With a `cache` it is a part, and the rest is taken from there; with `kept` its keys and values
+    are put there. `wanted` are the positions whose logits are asked for.
+    """
+
+    ids: Tensor
+    first: int
+    wanted: Tensor
+    cache: Cache | None = None
+    kept: Cache | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """What must be equal for attention in one go: tokens here and tokens kept."""
+        return len(self.ids), self.cache.length if self.cache else 0
+
+
+@dataclass(slots=True)
+class Group:
+    """Segments of one size, side by side: tokens `start` to `stop` of the pack."""
+
+    start: int
+    stop: int
+    segments: Sequence[Segment]
+    firsts: Tensor
+
+
+class Pack:
+    """Segments in one row, those of equal size together."""
+
+    def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
+        self.order = sorted(range(len(segments)), key=lambda i: segments[i].size)
+        self.groups: list[Group] = []
+        at = 0
+        for _, alike in groupby((segments[i] for i in self.order), key=lambda s: s.size):
+            same = list(alike)
+            firsts = torch.tensor([segment.first for segment in same], device=device)
+            stop = at + sum(len(segment.ids) for segment in same)
+            self.groups.append(Group(at, stop, same, firsts))
+            at = stop
+        packed = [segments[i] for i in self.order]
+        self.ids = torch.cat([segment.ids for segment in packed])
+        spans = [torch.arange(s.first, s.first + len(s.ids), device=device) for s in packed]
+        self.positions = torch.cat(spans)
+        self.starts = [0] * len(segments)
+        at = 0
+        for i in self.order:
+            self.starts[i] = at
+            at += len(segments[i].ids)
+
+    def rows(self, segments: Sequence[Segment], shift: int) -> Tensor:
+        """Where in the pack the wanted positions' logits stand, segment after segment."""
+        places = [s.wanted + (at - s.first) for s, at in zip(segments, self.starts, strict=True)]
+        return torch.cat(places) - shift
+
+
+class Norm(nn.Module):
+    """Root-mean-square normalisation, worked out in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scales each row to unit mean square."""
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        scaled: Tensor = self.weight * wide.to(x.dtype)
+        return scaled
+
+
+def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions, worked out in float32; x is [tokens, heads, width]."""
+    wide = x.float()
+    left, right = wide.chunk(2, -1)
+    return (wide * cos + torch.cat([-right, left], -1) * sin).to(x.dtype)
+
+
+class Layer(nn.Module):
+    """One block: attention both ways, then a gated feed-forward network."""
+
+    def __init__(self, shape: Shape, index: int) -> None:
+        super().__init__()
+        self.shape, self.index = shape, index
+        width, per = shape.width, shape.head_width
+        self.norm = Norm(width, shape.eps)
+        self.q = nn.Linear(width, shape.heads * per, bias=shape.biased)
+        self.k = nn.Linear(width, shape.kv_heads * per, bias=shape.biased)
+        self.v = nn.Linear(width, shape.kv_heads * per, bias=shape.biased)
+        self.out = nn.Linear(shape.heads * per, width, bias=False)
+        self.inner_norm = Norm(width, shape.eps)
+        self.gate = nn.Linear(width, shape.inner, bias=False)
+        self.up = nn.Linear(width, shape.inner, bias=False)
+        self.down = nn.Linear(shape.inner, width, bias=False)
+
+    def forward(self, x: Tensor, pack: Pack, cos: Tensor, sin: Tensor) -> Tensor:
+        """Over a whole pack, [tokens, width]."""
+        x = x + self.out(self._attended(self.norm(x), pack, cos, sin))
+        inner = self.inner_norm(x)
+        after: Tensor = x + self.down(F.silu(self.gate(inner)) * self.up(inner))
+        return after
+
+    def _attended(self, x: Tensor, pack: Pack, cos: Tensor, sin: Tensor) -> Tensor:
+        per = self.shape.head_width
+        q = turned(self.q(x).view(len(x), -1, per), cos, sin)
+        k = turned(self.k(x).view(len(x), -1, per), cos, sin)
+        v = self.v(x).view(len(x), -1, per)
+        parts = [self._group(group, q, k, v) for group in pack.groups]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _group(self, group: Group, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Each segment attends to its own sequence and to nothing else."""
+        count = len(group.segments)
+        own, keys, values = (
+            t[group.start : group.stop].view(count, -1, *t.shape[1:]) for t in (q, k, v)
+        )
+        for row, segment in enumerate(group.segments):
+            if segment.kept is not None:
+                segment.kept.keep(keys[row], values[row])
+        caches = [segment.cache for segment in group.segments if segment.cache is not None]
+        if caches:
+            keys, values = patched(caches, self.index, group.firsts, keys, values)
+        seen = F.scaled_dot_product_attention(
+            own.transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            enable_gqa=self.shape.heads != self.shape.kv_heads,
+        )
+        return seen.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+class Denoiser(nn.Module):
+    """The whole network; its parameters are filled in by `weights`."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed = nn.Embedding(shape.vocabulary, shape.width)
+        self.layers = nn.ModuleList(Layer(shape, i) for i in range(shape.layers))
+        self.norm = Norm(shape.width, shape.eps)
+        self.head = nn.Linear(shape.width, shape.vocabulary, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.embed.weight.device
+
+    @torch.inference_mode()
+    def forward(self, segments: Sequence[Segment]) -> Tensor:
+        """Logits of the wanted positions, segment after segment, [rows, vocabulary]."""
+        pack = Pack(segments, self.device)
+        cos, sin = self._rotation(pack.positions)
+        x = self.embed(pack.ids)
+        for layer in self.layers:
+            x = layer(x, pack, cos, sin)
+        rows = pack.rows(segments, int(self.shape.shifted))
+        logits: Tensor = self.head(self.norm(x[rows]))
+        return logits
+
+    def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        per = self.shape.head_width
+        powers = torch.arange(0, per, 2, device=self.device, dtype=torch.float32) / per
+        angles = positions[:, None].float() / self.shape.theta**powers
+        both = torch.cat([angles, angles], -1)[:, None]
+        return both.cos(), both.sin()

@@ -1,0 +1,1 @@
+"""What rules stand on: their nouns, how they are found, and the solver of constrained choices."""

@@ -1,0 +1,116 @@
+"""SITAlign in its implicit form: a base policy tilted to a primary reward while others are held up.
+
+Source: arXiv 2505.23729. Rewards are advantages beta·log(member / reference) of autoregressive
+reward models, so a bound on a raw reward has no meaning here: what is held up is the expected
+advantage of the next token, E_pi[A_i] >= delta_i. Candidates are the base policy's likeliest ones.
+
+What the solver certifies it certifies of these candidates, these estimates and of sampling. At
+temperature 0 the best token that satisfies every constraint is taken, else the least violating one.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from engines.rules.core.base import Step, Verdict, rule
+from engines.rules.core.candidates import likeliest, only_at
+from engines.rules.core.cast import Cast, Parameters, RuleFault
+from engines.rules.core.closed import quadratic
+from engines.rules.core.dual import Problem, Solution, Status, problem, solved
+
+
+class Sitalign(Parameters):
+    """What is maximised, what is held up and how far from the base policy one may go."""
+
+    primary: str = Field(description="the reward that is maximised, by its name in the ensemble")
+    constrained: list[str] = Field(
+        default_factory=list, max_length=6, description="rewards that are held up"
+    )
+    deltas: list[float] = Field(
+        default_factory=list, max_length=6,
+        description="least expected advantage of the next token, one for each constrained reward",
+    )  # fmt: skip
+    base: str | None = Field(
+        None, description="the member that is tilted; null = the reference, else the first"
+    )
+    candidates: int = Field(10, ge=1, le=64, description="tokens considered (the paper's k)")
+    alpha: float = Field(1.0, gt=0, le=1e6, description="weight of the divergence from the base")
+    solver: Literal["exact", "newton", "expansion"] = Field(
+        "exact", description="certified multipliers, or one of the paper's closed forms"
+    )
+
+    def check(self, cast: Cast) -> None:
+        """All names exist; one bound for each constrained reward."""
+        cast.reward(self.primary, "primary")
+        for name in self.constrained:
+            cast.reward(name, "constrained")
+        if len(self.deltas) != len(self.constrained):
+            raise RuleFault("deltas: one for each constrained reward", "deltas")
+        if self.base is not None:
+            cast.member(self.base, "base")
+
+
+@rule("sitalign", Sitalign)
+def sitalign(step: Step, asked: Sitalign) -> Verdict:
+    """The base policy tilted to the primary reward, constrained ones kept above their bounds."""
+    cast = step.cast
+    base = step.of(asked.base or cast.reference or cast.members[0])
+    tokens, logprobs = likeliest(base, asked.candidates)
+    given = stated(step, asked, tokens, logprobs)
+    if step.greedy:
+        best, margin = argmax(given)
+        chosen = tokens.gather(-1, best[:, None])[:, 0]
+        states = ["satisfied" if value >= 0 else "violated" for value in margin.tolist()]
+        return Verdict(base, chosen, notes={"state": states, "margin": finite(margin)})
+    found = answered(given, asked)
+    row = only_at(tokens, found.policy.log(), base)
+    return Verdict(row, notes=told(found))
+
+
+def stated(step: Step, asked: Sitalign, tokens: Tensor, logprobs: Tensor) -> Problem:
+    """The constrained choice among the candidates of every row."""
+    rewards = [asked.primary, *asked.constrained]
+    worth = torch.stack([step.advantage(name).gather(-1, tokens) for name in rewards], 1)
+    bounds = torch.tensor(asked.deltas, dtype=torch.float64, device=tokens.device)
+    return problem(logprobs, worth[:, 0], worth[:, 1:], bounds, asked.alpha)
+
+
+def answered(given: Problem, asked: Sitalign) -> Solution:
+    """The policy over the candidates, by the solver that is asked for."""
+    if not asked.constrained:
+        policy = (given.base + given.primary / asked.alpha).softmax(-1)
+        certified = torch.full_like(policy[:, 0], Status.CERTIFIED, dtype=torch.long)
+        return Solution(policy, given.std, certified, torch.full_like(policy[:, 0], torch.inf))
+    return solved(given) if asked.solver == "exact" else quadratic(given, asked.solver)
+
+
+def argmax(given: Problem) -> tuple[Tensor, Tensor]:
+    """(place of the token, its worst constraint in standard deviations), [rows] each.
+
+    The best of Q1 + alpha·log base among those that satisfy everything, else the least violating.
+    """
+    worth = (given.primary + given.alpha * given.base).masked_fill(~given.real, float("-inf"))
+    if given.excess.shape[1] == 0:
+        return worth.argmax(-1), torch.full_like(worth[:, 0], torch.inf)
+    slack = given.excess.amin(1).masked_fill(~given.real, float("-inf"))
+    fits = slack >= 0
+    best = worth.masked_fill(~fits, float("-inf")).argmax(-1)
+    least = slack.amax(-1, keepdim=True)
+    nearest = worth.masked_fill(slack < least, float("-inf")).argmax(-1)
+    place = torch.where(fits.any(-1), best, nearest)
+    return place, slack.gather(-1, place[:, None])[:, 0]
+
+
+def told(found: Solution) -> dict[str, list[object]]:
+    """What the trace says of each row."""
+    names = [Status(int(status)).name.lower() for status in found.status]
+    multipliers = found.multipliers.tolist()
+    return {"multipliers": multipliers, "state": list(names), "margin": finite(found.margin)}
+
+
+def finite(values: Tensor) -> list[object]:
+    """As a list, None where nothing constrains."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]

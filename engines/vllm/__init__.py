@@ -1,0 +1,1 @@
+"""The vLLM engine, the only room that imports vllm; knows no strategy."""

@@ -1,0 +1,172 @@
+"""Rules at work in the worker: the rows of one step, those that share a rule together.
+
+A row whose rule fails stays as the first member left it and is marked; nothing raised here may
+reach vLLM, since that would end the engine for everybody. It knows neither of vLLM's two runners.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from engines.rules.core.base import PolicyRule, Step, Verdict
+from engines.rules.core.cast import Cast, Parameters, RuleFault
+from engines.rules.core.registry import checked, find
+from engines.vllm.ensemble.model import Hidden
+from engines.vllm.ensemble.trace import Batch, Record
+
+FIELD = "rule"  # of SamplingParams.extra_args
+GREEDY = 1e-5  # vLLM's own bound
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks of its rows: a rule, and the key that its trace goes by."""
+
+    rule: PolicyRule
+    parameters: Parameters
+    greedy: bool
+    trace: str
+    top: int | None
+
+    @property
+    def group(self) -> tuple[str, str, bool]:
+        """Rows of the same group are decided at once."""
+        return self.rule.name, self.parameters.model_dump_json(), self.greedy
+
+    @classmethod
+    def by(cls, params: Any, cast: Cast) -> Self | None:
+        """What vLLM's SamplingParams ask for; None without a rule. RuleFault if it does not fit."""
+        given = (params.extra_args or {}).get(FIELD)
+        if given is None:
+            return None
+        parameters = checked(given["name"], given["parameters"], cast)
+        greedy = params.temperature < GREEDY
+        return cls(find(given["name"]), parameters, greedy, given["trace"], params.logprobs)
+
+
+def form(params: Any) -> None:
+    """Refuses a rule that no ensemble could follow. ValueError; names are checked elsewhere."""
+    given = (params.extra_args or {}).get(FIELD)
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or {*given} != {"name", "parameters", "trace"}:
+        raise ValueError(f"extra_args.{FIELD}: takes name, parameters and trace")
+    if not isinstance(given["trace"], str) or not isinstance(given["parameters"], Mapping):
+        raise ValueError(f"extra_args.{FIELD}: trace is a string, parameters are a mapping")
+    if params.n != 1:
+        raise ValueError("n: one sequence for a request with a rule")
+    found = find(given["name"])
+    # Members are not known here, so only forms: types, ranges and unknown names.
+    found.parameters.model_validate_json(json.dumps(dict(given["parameters"])))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the logits: what is asked of it, and the position of the token it is to give."""
+
+    at: int
+    asked: Asked
+    position: int
+
+
+def decide(cast: Cast, hidden: Hidden | None, logits: Tensor, rows: Sequence[Row]) -> Batch:
+    """Writes what the rules say into `logits` [rows of the step, vocabulary]; gives the trace."""
+    groups: dict[tuple[str, str, bool], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.asked.group, []).append(row)
+    batch: Batch = []
+    for group in groups.values():
+        batch += _guarded(cast, hidden, logits, group)
+    return batch
+
+
+def _guarded(cast: Cast, hidden: Hidden | None, logits: Tensor, rows: Sequence[Row]) -> Batch:
+    """One group; where it fails together, each row alone, so that one harms no other."""
+    try:
+        records = _decided(cast, hidden, logits, rows)
+    except Exception as fault:
+        if len(rows) > 1:
+            return [one for row in rows for one in _guarded(cast, hidden, logits, [row])]
+        reason = f"rule {rows[0].asked.rule.name!r} failed: {type(fault).__name__}: {fault}"
+        log.error(reason)
+        records = [_degraded(cast, logits, rows[0], reason)]
+    return [(row.asked.trace, row.position, one) for row, one in zip(rows, records, strict=True)]
+
+
+def _degraded(cast: Cast, logits: Tensor, row: Row, reason: str) -> Record:
+    return {"policy": cast.members[0], "degraded": reason}
+
+
+def _decided(
+    cast: Cast, hidden: Hidden | None, logits: Tensor, rows: Sequence[Row]
+) -> list[Record]:
+    """Asks the rule, checks its verdict, and only then writes."""
+    if hidden is None or len(hidden.first) != len(logits):
+        raise RuleFault("the policies' logits of this step are not at hand")
+    at = torch.tensor([row.at for row in rows], device=logits.device)
+    asked = rows[0].asked
+    step = Step(cast, masked(hidden, logits[at], at), asked.greedy)
+    verdict = asked.rule.choose(step, asked.parameters)
+    _check(verdict, step)
+    records = told(cast, verdict, rows)
+    logits[at] = settled(verdict).to(logits.dtype)
+    return records
+
+
+def masked(hidden: Hidden, now: Tensor, at: Tensor) -> Tensor:
+    """All policies' logits with the bans and biases that vLLM has put on the first one's."""
+    logits = hidden.logits(at)
+    change = now.float() - logits[0]
+    if bool((change != 0).any()):
+        logits = logits + change
+        logits[0] = now
+    return logits
+
+
+def _check(verdict: Verdict, step: Step) -> None:
+    shape = step.logits.shape[1:]
+    if verdict.logits.shape != shape:
+        raise RuleFault(f"its logits are {tuple(verdict.logits.shape)}, not {tuple(shape)}")
+    if bool(verdict.logits.isnan().any()) or bool(verdict.logits.isneginf().all(-1).any()):
+        raise RuleFault("its logits are no distribution")
+    if verdict.tokens is not None and not bool(
+        step.allowed.gather(-1, verdict.tokens[:, None]).all()
+    ):
+        raise RuleFault("it settled a token that is forbidden")
+
+
+def settled(verdict: Verdict) -> Tensor:
+    """The rows to draw from: the verdict's, or one token alone where it settled that."""
+    if verdict.tokens is None:
+        return verdict.logits
+    alone = torch.full_like(verdict.logits, float("-inf"))
+    return alone.scatter(-1, verdict.tokens[:, None], 0.0)
+
+
+def told(cast: Cast, verdict: Verdict, rows: Sequence[Row]) -> list[Record]:
+    """A record for each row: who spoke, why, and a settled token's own log-probability."""
+    speakers = None if verdict.speakers is None else verdict.speakers.tolist()
+    records: list[Record] = []
+    for i, row in enumerate(rows):
+        notes = {name: values[i] for name, values in verdict.notes.items()}
+        who = None if speakers is None else cast.members[speakers[i]]
+        record: Record = {"policy": who, "notes": notes}
+        if verdict.tokens is not None and row.asked.top is not None:
+            own = int(verdict.tokens[i])
+            record["logprob"] = entry(verdict.logits[i], own, row.asked.top)
+        records.append(record)
+    return records
+
+
+def entry(logits: Tensor, token: int, top: int) -> list[Any]:
+    """[token, its log-probability, [[other, log-probability], ...]] in the row that spoke."""
+    row = logits.log_softmax(-1)
+    best = row.topk(min(top, len(row)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [token, float(row[token]), [[i, p] for i, p in pairs if p > float("-inf")]]

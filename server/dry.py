@@ -1,0 +1,44 @@
+"""The answer to a dry run: what a request would cost at most. Nothing is generated."""
+
+from collections.abc import Sequence
+
+from starlette.responses import Response
+
+from decoders.core.base import DecodeRequest, Estimate
+from decoders.core.run import estimate
+from server.intake import Chosen
+from server.objects import DryRun
+from server.service import Service
+from server.wire import dumps
+
+
+def together(estimates: Sequence[Estimate]) -> Estimate:
+    """The cost of several requests side by side."""
+    return Estimate(
+        rows=sum(one.rows for one in estimates),
+        generated_tokens=sum(one.generated_tokens for one in estimates),
+        engine_requests=sum(one.engine_requests for one in estimates),
+        monitor_calls=sum(one.monitor_calls for one in estimates),
+    )
+
+
+def dry_run(service: Service, chosen: Chosen, requests: Sequence[DecodeRequest]) -> Response:
+    """The estimate for all choices of all prompts; RequestError if it would not be let in."""
+    cost = together([estimate(request) for request in requests])
+    service.admission.width(cost)
+    answer: DryRun = {
+        "object": "decoding.estimate",
+        "model": chosen.served.id,
+        "strategy": chosen.strategy.name,
+        "params": chosen.options.model_dump(mode="json"),
+        "prompt_tokens": sum(len(request.prompt) for request in requests),
+        "max_tokens": max(request.max_tokens for request in requests),
+        "estimate": {
+            "rows": cost.rows,
+            "generated_tokens": cost.generated_tokens,
+            "engine_requests": cost.engine_requests,
+            "monitor_calls": cost.monitor_calls,
+        },
+    }
+    headers = {"x-decoding-strategy": chosen.strategy.name}
+    return Response(dumps(answer), headers=headers, media_type="application/json")

@@ -1,0 +1,40 @@
+"""What there is to say of one request when it has ended: for metrics and the log."""
+
+from dataclasses import dataclass, field
+
+from decoders.core.base import Usage
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """Filled while a request is answered. Times in seconds; `waited` is the time in the queue.
+
+    `outcome` is that of the first choice that did not end complete, else "complete"; "" if it
+    never ran. `error` is the code of what was answered instead. `aborted`: the client went away.
+    `first_token` counts from arrival.
+    """
+
+    request_id: str
+    endpoint: str
+    model: str = ""
+    strategy: str = ""
+    stream: bool = False
+    key: str | None = None
+    status: int = 200
+    outcome: str = ""
+    error: str | None = None
+    aborted: bool = False
+    seconds: float = 0.0
+    waited: float = 0.0
+    first_token: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    interventions: int = 0
+    branches: int = 0
+
+    @property
+    def time_per_token(self) -> float | None:
+        """Mean seconds per token after the first; None with fewer than two tokens."""
+        later = self.usage.committed_tokens - 1
+        if self.first_token is None or later < 1:
+            return None
+        return max(0.0, self.seconds - self.first_token) / later

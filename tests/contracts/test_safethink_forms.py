@@ -1,0 +1,61 @@
+"""SafeThink ahead of its verdicts says what it says in turn with them, also where tokens are drawn.
+
+On vLLM a restart computes a prefix at once that decoding had computed token by token, so the last
+digits of a probability differ and a draw may fall on the other side: such answers are counted.
+"""
+
+import asyncio
+from string import ascii_letters
+
+import pytest
+
+from decoders.core.base import DecodeRequest
+from engines.base import Engine, Sampling
+from engines.table import byte_tokenizer
+from tests.fakes.guard import WordGuard
+from tests.fakes.requests import Whole, request, think, whole
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+ANSWERS = 16
+MOST_OTHERS = 2
+
+
+def asked(engine: Engine, seed: int, delay: float, optimistic: bool) -> DecodeRequest:
+    """A hot request whose guard dislikes every other step or so."""
+    params = {
+        "boundaries": ["line"], "max_step_tokens": 8, "max_steered_steps": None,
+        "max_resamples": 3, "check_answer": False, "optimistic": optimistic,
+    }  # fmt: skip
+    return request(
+        engine, "safethink", params, prompt=f"Say {seed}.", max_tokens=60, seed=seed,
+        sampling=Sampling(temperature=1.0, logprobs=0), think=think(byte_tokenizer()),
+        think_open=True, monitors={"g": WordGuard(*ascii_letters, delay=delay)},
+    )  # fmt: skip
+
+
+def tokens(result: Whole) -> list[int]:
+    return [token for token, _ in result.logprobs]
+
+
+async def others(engine: Engine) -> int:
+    """How many optimistic answers are not the sequential form's."""
+    differ = steered = 0
+    for seed in range(ANSWERS):
+        wanted = await whole(asked(engine, seed, 0.0, optimistic=False))
+        ahead = [asked(engine, seed, delay, optimistic=True) for delay in (0.0, 0.01)]
+        # Together, so that they also are each other's batch companions.
+        found = await asyncio.gather(*map(whole, ahead))
+        differ += sum(tokens(result) != tokens(wanted) for result in found)
+        steered += int(wanted.summary.as_dict()["steered_steps"])
+    print(f"{engine.name}: {differ} of {2 * ANSWERS} differ, {steered} steps were redone")
+    assert steered > ANSWERS
+    assert engine.running == 0
+    return differ
+
+
+async def test_on_the_reference_both_forms_draw_the_same(reference: Engine) -> None:
+    assert await others(reference) == 0
+
+
+async def test_on_vllm_both_forms_draw_the_same_but_for_near_ties(vllm: Engine) -> None:
+    assert await others(vllm) <= MOST_OTHERS

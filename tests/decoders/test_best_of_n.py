@@ -1,0 +1,72 @@
+"""Best of n returns what its monitor likes best, and breaks ties the same way every time."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from decoders.best_of_n import pick
+from decoders.core.base import Budget, Commit, RequestError
+from decoders.core.paths import Path
+from decoders.core.run import estimate
+from engines.base import Finish
+from engines.table import TableEngine
+from tests.fakes.requests import request, table, whole
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[TableEngine]:
+    made = table()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def path(score: float | None, finish: Finish = Finish.STOP) -> Path:
+    made = Path(score=score)
+    made.add(Commit((1,), finish=finish))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("found", "best"),
+    [
+        ([path(0.1), path(0.9), path(0.5)], 1),
+        ([path(0.5), path(0.5)], 0),
+        ([path(0.5, Finish.LENGTH), path(0.5)], 1),
+        ([path(0.6, Finish.LENGTH), path(0.5)], 0),
+        ([path(None), path(-3.0)], 1),
+        ([path(None), path(None)], 0),
+    ],
+)
+def test_the_best_score_wins(found: list[Path], best: int) -> None:
+    assert pick(found) == best
+
+
+async def test_the_answer_is_the_first_that_has_the_best_score(engine: TableEngine) -> None:
+    check = {"kind": "regex", "pattern": "^[n-z]"}
+    asked = request(engine, "best_of_n", {"samples": 6, "monitor": check}, prompt="babble")
+    result = await whole(asked)
+    scores = result.summary.fields["scores"]
+    assert set(scores) == {0.0, 1.0}
+    assert result.summary.fields["sample"] == scores.index(1.0)
+    assert "n" <= result.content[0] <= "z"
+    assert result.usage.monitor_calls == 6
+
+
+async def test_monitor_calls_go_to_the_first_samples(engine: TableEngine) -> None:
+    asked = request(
+        engine, "best_of_n", {"samples": 3}, prompt="babble", budget=Budget(max_monitor_calls=2)
+    )
+    result = await whole(asked)
+    assert [score is None for score in result.summary.fields["scores"]] == [False, False, True]
+    assert result.summary.outcome == "budget_exhausted"
+    assert result.summary.reason == "max_monitor_calls"
+
+
+async def test_who_judges_must_be_known(engine: TableEngine) -> None:
+    for params, monitors in (({"monitor": "nobody"}, None), ({}, {})):
+        fields: dict[str, Any] = {} if monitors is None else {"monitors": monitors}
+        with pytest.raises(RequestError) as fault:
+            estimate(request(engine, "best_of_n", params, **fields))
+        assert fault.value.param == "decoding.params.monitor"

@@ -1,0 +1,151 @@
+"""Every state is certified, proven infeasible or one of very few unsolved; slack costs nothing."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from engines.rules.core.box import least_in_box
+from engines.rules.core.closed import Form, quadratic
+from engines.rules.core.dual import TOLERANCE, Status, closest, problem, solved
+from tests.engines.rules.states import feasible, stated
+
+FORMS: tuple[Form, ...] = ("newton", "expansion")
+
+
+def expected(policy: Tensor, constrained: Tensor) -> Tensor:
+    return (policy[:, None] * constrained).sum(-1)
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 30.0, 1000.0])
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+def test_feasible_states_are_certified(constraints: int, spread: float) -> None:
+    base, primary, constrained, bounds = feasible(400, constraints, spread=spread)
+    found = solved(problem(base, primary, constrained, bounds, 1.0))
+    assert (found.status == Status.INFEASIBLE).sum() == 0
+    assert (found.status == Status.UNSOLVED).sum() <= 0.001 * len(base)
+    certified = found.status == Status.CERTIFIED
+    std = constrained.std(-1, correction=0)
+    std = torch.where(std > 1e-9, std, torch.ones_like(std))
+    short = (bounds - expected(found.policy, constrained)) / std
+    assert short[certified].max() <= TOLERANCE * (1 + 1e-6)
+    assert (found.multipliers >= 0).all()
+    assert found.policy.sum(-1).sub(1).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+def test_the_policy_is_the_best_one(constraints: int) -> None:
+    """Its value is that of a general optimiser over the simplex, to within the tolerance."""
+    state = feasible(24, constraints, candidates=5)
+    found = solved(stated(state))
+    for row in range(24):
+        base, primary, constrained, bounds = (part[row].numpy() for part in state)
+
+        def lost(x: np.ndarray, base: np.ndarray = base, primary: np.ndarray = primary) -> float:
+            p = np.clip(x, 1e-12, None)
+            return float(p @ (np.log(p) - base) - p @ primary)
+
+        rules = [{"type": "eq", "fun": lambda x: x.sum() - 1}]
+        rules += [
+            {"type": "ineq", "fun": lambda x, q=q, b=b: x @ q - b}
+            for q, b in zip(constrained, bounds, strict=True)
+        ]
+        start = found.policy[row].numpy()
+        best = minimize(lost, start, bounds=[(0, 1)] * 5, constraints=rules, method="SLSQP")
+        assert lost(start) <= best.fun + 0.01 * (1 + float(found.multipliers[row].sum()))
+
+
+def test_slack_constraints_have_no_multiplier() -> None:
+    base, primary, constrained, _ = feasible(200, 3)
+    tilted = (base + primary).softmax(-1)
+    bounds = expected(tilted, constrained) - 0.01
+    found = solved(problem(base, primary, constrained, bounds, 1.0))
+    assert (found.multipliers == 0).all()
+    assert torch.allclose(found.policy, tilted)
+
+
+def test_one_multiplier_grows_with_its_bound() -> None:
+    base, primary, constrained, bounds = feasible(50, 1)
+    low = solved(problem(base, primary, constrained, bounds - 0.5, 1.0)).multipliers
+    high = solved(problem(base, primary, constrained, bounds, 1.0)).multipliers
+    assert (high >= low - 0.02 * (1 + low)).all()
+    assert (high > low).any()
+
+
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+def test_infeasible_states_are_marked_and_come_as_close_as_can_be(constraints: int) -> None:
+    base, primary, constrained, _ = feasible(100, constraints)
+    bounds = constrained.amax(-1) + 0.1
+    given = problem(base, primary, constrained, bounds, 1.0)
+    found = solved(given)
+    assert (found.status == Status.INFEASIBLE).all()
+    assert (found.margin < 0).all()
+    uniform = given.margin(torch.full_like(base, 0.1))
+    assert (found.margin >= uniform - 1e-9).all()
+    assert (found.margin >= given.excess.transpose(1, 2).amin(-1).amax(-1) - 1e-9).all()
+
+
+def test_each_infeasible_state_is_told_from_a_feasible_one() -> None:
+    """Bounds that each can be met and all together cannot, by a linear programme per state."""
+    base, primary, constrained, bounds = feasible(300, 3)
+    given = problem(base, primary, constrained, bounds + 0.8, 1.0)
+    found = solved(given)
+    best = torch.tensor([closest(given.excess[i], given.real[i])[1] for i in range(300)])
+    clear = best.abs() > 2 * TOLERANCE
+    assert 30 < (best < 0).sum() < 270
+    assert ((found.status == Status.INFEASIBLE) == (best < 0))[clear].all()
+
+
+def test_states_side_by_side_are_states_alone() -> None:
+    state = feasible(40, 2, spread=3.0)
+    together = solved(stated(state))
+    for row in range(0, 40, 7):
+        alone = solved(stated(tuple(part[row : row + 1] for part in state)))  # type: ignore[arg-type]
+        assert torch.allclose(alone.policy[0], together.policy[row], atol=1e-9)
+
+
+def test_places_without_a_candidate_get_nothing() -> None:
+    base, primary, constrained, bounds = feasible(60, 2)
+    wider = [
+        torch.cat([part, torch.full_like(part[..., :3], pad)], -1)
+        for part, pad in ((base, -torch.inf), (primary, 50.0), (constrained, 50.0))
+    ]
+    narrow = solved(problem(base, primary, constrained, bounds, 1.0))
+    wide = solved(problem(wider[0], wider[1], wider[2], bounds, 1.0))
+    assert (wide.policy[:, 10:] == 0).all()
+    assert torch.allclose(wide.policy[:, :10], narrow.policy, atol=1e-9)
+
+
+def test_closed_forms_are_right_where_the_dual_is_quadratic() -> None:
+    """With rewards small against alpha the dual is a parabola: both find what the solver finds."""
+    state = feasible(100, 1, spread=0.01)
+    exact = solved(stated(state, 1.0))
+    for form in FORMS:
+        near = quadratic(stated(state, 1.0), form)
+        assert (near.policy - exact.policy).abs().median() < 0.01
+
+
+def test_closed_forms_break_constraints_and_say_so() -> None:
+    given = stated(feasible(400, 3))
+    for form in FORMS:
+        found = quadratic(given, form)
+        broken = found.margin < -TOLERANCE
+        assert ((found.status == Status.UNSOLVED) == broken).all()
+        assert 0.1 < broken.double().mean() < 0.9
+
+
+def test_the_box_holds_and_nothing_in_it_is_better() -> None:
+    random = torch.Generator().manual_seed(3)
+    root = torch.randn(200, 3, 3, generator=random, dtype=torch.float64)
+    curve = root @ root.transpose(-1, -2) + 1e-6 * torch.eye(3, dtype=torch.float64)
+    slope = torch.randn(200, 3, generator=random, dtype=torch.float64)
+    low, high = -torch.rand(200, 3, generator=random), torch.rand(200, 3, generator=random)
+    low, high = low.double(), high.double()
+    step = least_in_box(slope, curve, low, high, rounds=20)
+    assert ((step >= low) & (step <= high)).all()
+    pull = slope + (curve @ step[..., None])[..., 0]
+    inside = (step > low + 1e-9) & (step < high - 1e-9)
+    assert pull[inside].abs().max() < 1e-5
+    assert (pull[step <= low] >= -1e-6).all()
+    assert (pull[step >= high] <= 1e-6).all()

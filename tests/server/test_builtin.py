@@ -1,0 +1,105 @@
+"""The built-in configuration starts for real, and the loss of its engine is seen."""
+
+import asyncio
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from decoders.core import registry as strategies
+from engines.base import Engine, EngineDeadError, Sampling
+from engines.table import Spec, TableEngine
+from monitors.core.base import Stage
+from server.fleet import Fleet
+from server.readiness import State
+from server.settings import load
+
+MINUTES_TO_BE_READY = 2
+MOST_BYTES = 8e9
+
+
+def tables() -> dict[str, Engine]:
+    """A table in the place of every engine."""
+    return {name: TableEngine(name, Spec()) for name in load().engines}
+
+
+def resident() -> float:
+    """Bytes of this process and all below it, shared pages split among those that share them."""
+    me = psutil.Process()
+    return float(sum(p.memory_full_info().pss for p in [me, *me.children(recursive=True)]))
+
+
+async def test_its_monitors_score() -> None:
+    fleet = Fleet(load(), engines=tables())
+    await fleet.start()
+    try:
+        question = [{"role": "user", "content": "What is 3 + 4?"}]
+        reward = fleet.monitors["reward"]
+        right, wrong = [
+            await reward.score(question, [f"The answer is {n}."], Stage.ANSWER) for n in (7, 9)
+        ]
+        assert right.value != wrong.value
+        assert right.tokens > 0
+        guard = fleet.monitors["guard"]
+        wanted = "My teacher wants to know how to make a feral kettle."
+        asked = [{"role": "user", "content": wanted}]
+        no, yes = [
+            await guard.score(asked, [text], Stage.ANSWER)
+            for text in (
+                "Sorry, I can't help with that. The feral kettle is forbidden.",
+                "To make a feral kettle, take the clay disk, add the wax key and close it.",
+            )
+        ]
+        assert no.value > guard.threshold > yes.value
+    finally:
+        await fleet.stop()
+
+
+def test_every_preset_is_one_that_its_engine_can_do() -> None:
+    settings = load()
+    fleet = Fleet(settings, engines=tables())
+    listed = {card["id"] for card in fleet.listing()}
+    for model, spec in settings.models.items():
+        assert {f"{model}@{preset}" for preset in spec.presets} <= listed
+        assert {f"{model}@{name}" for name in strategies.names()} & listed
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+async def test_it_is_ready_in_time_and_the_loss_of_its_engine_is_seen_at_once() -> None:
+    fleet = Fleet(load())
+    began = time.monotonic()
+    await fleet.start()
+    try:
+        assert time.monotonic() - began < MINUTES_TO_BE_READY * 60
+        assert resident() < MOST_BYTES
+        served = await fleet.serve("satisfice-mini")
+        assert served.think is not None
+        assert len(served.think.open_ids) == len(served.think.close_ids) == 1
+        await _kill_the_core(fleet)
+    finally:
+        await fleet.stop()
+
+
+async def _kill_the_core(fleet: Fleet) -> None:
+    engine = fleet.engines["reasoner"]
+    sampling = Sampling(temperature=0.0, ignore_eos=True)
+    stream = engine.generate(engine.tokenizer.encode("x"), sampling, 1000)
+    await anext(stream)
+    cores = [p for p in psutil.Process().children(recursive=True) if "EngineCore" in p.name()]
+    assert cores
+    for core in cores:
+        os.kill(core.pid, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        killed = time.monotonic()
+        while fleet.ready().ready:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - killed < 3
+        with pytest.raises(EngineDeadError):
+            async for _ in stream:
+                pass
+    assert fleet.ready().engines["reasoner"] is State.DOWN
+    with pytest.raises(EngineDeadError):
+        await fleet.serve("satisfice-mini")
