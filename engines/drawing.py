@@ -74,9 +74,10 @@ class Draw:
 
     def filtered(self, row: Row) -> NDArray[np.float64]:
         """Log-probabilities of adjusted logits under temperature and filters."""
+        wide = row.astype(np.float64)
         if self._sampling.temperature > 0:
-            row = self._filtered(row / self._sampling.temperature)
-        return log_softmax(row)
+            wide = self._filtered(wide / self._sampling.temperature)
+        return log_softmax(wide)
 
     def masked(self, logits: Row) -> NDArray[np.float64]:
         """Logits under bans, minimum length and bias: what greedy decoding sees as well."""
