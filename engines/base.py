@@ -305,6 +305,13 @@ class Engine(ABC):
         """Returns if the engine can follow the rule; else UnsupportedError names the parameter."""
         raise UnsupportedError(f"engine {self.name!r} is no ensemble of policies", "model")
 
+    def check_schedule(self, schedule: Schedule, prompt: int) -> None:
+        """Returns if the engine can follow it behind `prompt` tokens.
+
+        Else UnsupportedError names the schedule's field or the number of its rule.
+        """
+        raise UnsupportedError(f"engine {self.name!r} fills no canvases", "model")
+
     @property
     def running(self) -> int:
         """How many requests the engine works on now (0 when all are freed)."""

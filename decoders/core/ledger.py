@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Self
 
 from decoders.core.base import Budget, MonitorCallsSpent, Usage
+from engines.base import Delta
 
 
 def _share(total: int | None, parts: int, index: int) -> int | None:
@@ -52,6 +53,16 @@ class Ledger:
         granted = max(0, min(tokens, self.tokens))
         self.tokens -= granted
         return granted
+
+    def book(self, delta: Delta) -> int:
+        """Counts what an engine sampled and the forward passes it took; returns the tokens.
+
+        A canvas's positions count once, those filled behind the end of its answer too.
+        """
+        sampled = len(delta.tokens) + (delta.fill.beyond if delta.fill is not None else 0)
+        self.usage.generated_tokens += sampled
+        self.usage.forward_passes += delta.forwards
+        return sampled
 
     def settle(self, granted: int, used: int) -> None:
         """Gives back what an ended engine request did not use."""

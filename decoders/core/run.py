@@ -95,8 +95,7 @@ class Run:
         try:
             deltas = source if self._ledger.deadline is None else self._in_time(source)
             async for delta in deltas:
-                used += len(delta.tokens)
-                self._ledger.usage.generated_tokens += len(delta.tokens)
+                used += self._ledger.book(delta)
                 if delta.finish is Finish.LENGTH and granted < room:
                     self.tally.cut = "max_generated_tokens"
                 yield delta

@@ -12,22 +12,26 @@ WORDS = {
 }
 
 
-def check_schedule(engine: Engine, prefix: Sequence[int], sampling: Sampling) -> None:
-    """Refuses a missing schedule, one that does not add up, and a canvas without room.
+def check_canvas(engine: Engine, prefix: Sequence[int], sampling: Sampling) -> None:
+    """Refuses a missing schedule and one that the engine cannot follow.
 
     Raises UnsupportedError whose `param` is the schedule's field.
     """
-    schedule = sampling.schedule
-    if schedule is None:
+    if sampling.schedule is None:
         message = f"engine {engine.name!r} fills canvases and needs a schedule"
         raise UnsupportedError(message, "decoding.strategy")
-    for param, message in faults(schedule):
-        raise UnsupportedError(f"{param}: {message}", param)
-    if len(prefix) + schedule.length > engine.max_context:
-        room = engine.max_context - len(prefix)
-        raise UnsupportedError(f"length: the context has room for {room}", "length")
+    engine.check_schedule(sampling.schedule, len(prefix))
     if sampling.min_tokens:
         raise UnsupportedError(f"engine {engine.name!r} has no min_tokens", "min_tokens")
+
+
+def check_schedule(engine: Engine, schedule: Schedule, prompt: int) -> None:
+    """Refuses a schedule that does not add up, and a canvas without room behind the prompt."""
+    for param, message in faults(schedule):
+        raise UnsupportedError(f"{param}: {message}", param)
+    room = engine.max_context - prompt
+    if schedule.length > room:
+        raise UnsupportedError(f"length: the context has room for {room}", "length")
 
 
 def faults(schedule: Schedule) -> Iterator[tuple[str, str]]:
@@ -57,6 +61,6 @@ def _rule(schedule: Schedule) -> Iterator[tuple[str, str]]:
     for name, value in schedule.numbers.items():
         number = rule.numbers.get(name)
         if number is None:
-            yield "numbers", f"the rule {schedule.rule!r} has no {name!r}"
+            yield name, f"the rule {schedule.rule!r} has no such number"
         elif not number.low <= value <= number.high:
             yield name, f"must be between {number.low:g} and {number.high:g}"

@@ -19,11 +19,12 @@ from engines.base import (
     EngineDeadError,
     EngineError,
     Sampling,
+    Schedule,
     TokenLogprob,
     UnsupportedError,
 )
 from engines.checks import check_generate
-from engines.diffusion.checks import check_schedule
+from engines.diffusion.checks import check_canvas, check_schedule
 from engines.diffusion.model import Denoiser
 from engines.diffusion.path import Asked, Path
 from engines.diffusion.scheduler import Scheduler
@@ -135,13 +136,17 @@ class DiffusionEngine(Engine):
 
     # ---- requests
 
+    def check_schedule(self, schedule: Schedule, prompt: int) -> None:
+        """Refuses what does not add up and what has no room; see `faults`."""
+        check_schedule(self, schedule, prompt)
+
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, limit: int
     ) -> AsyncGenerator[Delta, None]:
         """Fills one canvas behind `prefix`; at most `limit` of its positions."""
         scheduler = self._ready()
         check_generate(self, prefix, sampling, limit)
-        check_schedule(self, prefix, sampling)
+        check_canvas(self, prefix, sampling)
         path, stream = self._path(prefix, sampling, limit), Stream()
         self._streams[path] = stream
         scheduler.add(path)
@@ -178,6 +183,9 @@ class DiffusionEngine(Engine):
         for token, value in sampling.logit_bias.items():
             bias[token] += value
         bias[list(banned)] = float("-inf")
+        assert self._model is not None
+        if not bias[torch.arange(len(bias)) != self._model.shape.mask_id].isfinite().any():
+            raise UnsupportedError("every token is banned", "logit_bias")
         return bias.to(self.spec.device)
 
     async def score(self, prefix: Sequence[int], continuation: Sequence[int]) -> list[TokenLogprob]:

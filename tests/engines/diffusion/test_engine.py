@@ -346,7 +346,7 @@ async def test_leaving_frees_the_rows(llada: DiffusionEngine) -> None:
         ({"refresh": 0}, "refresh"),
         ({"rule": "best"}, "rule"),
         ({"rule": "threshold", "numbers": {"threshold": 1.5}}, "threshold"),
-        ({"numbers": {"gamma": 1.0}}, "numbers"),
+        ({"numbers": {"gamma": 1.0}}, "gamma"),
     ],
 )
 async def test_a_schedule_that_does_not_add_up_is_refused(
@@ -368,6 +368,16 @@ async def test_what_it_cannot_do_it_refuses(llada: DiffusionEngine) -> None:
         schedule = {} if not sampling else {"schedule": plan()}
         with pytest.raises(UnsupportedError):
             await asked(**sampling, **schedule)
+    everything = {token: float("-inf") for token in range(len(llada.tokenizer))}
+    with pytest.raises(UnsupportedError) as caught:
+        await asked(schedule=plan(), logit_bias=everything)
+    assert caught.value.param == "logit_bias"
+    for prefix, limit in (([], 1), (PROMPTS[0], 0)):
+        with pytest.raises(ValueError, match="prefix|limit"):
+            await anext(llada.generate(prefix, Sampling(schedule=plan()), limit))
+    with pytest.raises(UnsupportedError, match="vocabulary"):
+        await anext(llada.generate([10_000], Sampling(schedule=plan()), 1))
+    assert llada.running == 0
     for call in (llada.score([1], [2]), llada.next_logprobs([1], 3)):
         with pytest.raises(UnsupportedError):
             await call
