@@ -373,7 +373,7 @@ async def test_what_it_cannot_do_it_refuses(llada: DiffusionEngine) -> None:
         await asked(schedule=plan(), logit_bias=everything)
     assert caught.value.param == "logit_bias"
     for prefix, limit in (([], 1), (PROMPTS[0], 0)):
-        with pytest.raises(ValueError, match="prefix|limit"):
+        with pytest.raises(ValueError, match=r"prefix|limit"):
             await anext(llada.generate(prefix, Sampling(schedule=plan()), limit))
     with pytest.raises(UnsupportedError, match="vocabulary"):
         await anext(llada.generate([10_000], Sampling(schedule=plan()), 1))
