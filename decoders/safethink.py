@@ -86,13 +86,21 @@ def check(options: SafeThinkOptions, request: DecodeRequest) -> None:
 
 def estimate(options: SafeThinkOptions, request: DecodeRequest) -> Estimate:
     """One answer, and all attempts at every step that may be redone."""
-    steps = -(-request.max_tokens // SHORTEST)
-    redone = steps if options.max_steered_steps is None else min(steps, options.max_steered_steps)
+    steps = -(-request.max_tokens // min(SHORTEST, options.max_step_tokens))
+    redone = min(steps, redoable(options, steps))
     attempts = redone * options.max_resamples
     rows = options.max_resamples if options.optimistic and redone else 1
     # What was sampled ahead is thrown away with each step that is redone.
     tokens = (1 + redone) * request.max_tokens + attempts * (options.max_step_tokens + 8)
     return Estimate(rows, tokens, 1 + redone + attempts, steps + attempts)
+
+
+def redoable(options: SafeThinkOptions, steps: int) -> int:
+    """How many of so many steps estimates take to be redone."""
+    steered = options.max_steered_steps
+    if steered is None or (options.late == "steer" and steered > 0):
+        return steps
+    return steered + (options.check_before_answer + options.check_answer) * (steered > 0)
 
 
 @decoder(
@@ -119,6 +127,8 @@ async def safethink(run: Run, options: SafeThinkOptions) -> AsyncGenerator[Commi
                     break
                 yield account.accept(trail, step, score)
         if unsafe is not None:
+            if not redone(options, trail, unsafe):
+                raise Refused(REFUSAL)
             phrases = spelled(run, options, trail, unsafe)
             attempts = await tries(watch, trail, phrases, account)
             best = chosen(options, attempts, threshold)
@@ -133,8 +143,19 @@ def watched(run: Run, options: SafeThinkOptions) -> tuple[Watch, float]:
     monitor = guard(run.request, options.monitor, MONITOR)
     rules = Rules(frozenset(options.boundaries), options.max_step_tokens)
     answers = options.check_answer or not thinks(run)
-    watch = Watch(run, monitor, rules, answers, options.optimistic)
+    ahead = options.optimistic and affordable(run, options)
+    watch = Watch(run, monitor, rules, answers, ahead)
     return watch, monitor.threshold if options.threshold is None else options.threshold
+
+
+def affordable(run: Run, options: SafeThinkOptions) -> bool:
+    """Whether the budget's tokens cover what may be sampled ahead and thrown away.
+
+    Else the answer would end where a slow verdict left nothing to go on with.
+    """
+    allowed = run.request.budget.max_generated_tokens
+    most = estimate(options, run.request).generated_tokens
+    return allowed is None or allowed // run.request.n >= most
 
 
 def thinks(run: Run) -> bool:
@@ -143,15 +164,17 @@ def thinks(run: Run) -> bool:
 
 
 def rejected(options: SafeThinkOptions, trail: Trail, step: Step) -> bool:
-    """Whether an unsafe step is redone, not let through; `Refused` if it can be neither."""
+    """Whether an unsafe step is thrown away, not let through."""
+    last = final(options, step) or options.late == "refuse"
+    return last or redone(options, trail, step)
+
+
+def redone(options: SafeThinkOptions, trail: Trail, step: Step) -> bool:
+    """Whether an unsafe step may be redone."""
     steered = options.max_steered_steps
     closing = step.closing and options.check_before_answer
     anytime = closing or final(options, step) or options.late == "steer"
-    if steered is None or trail.index < steered or (anytime and steered > 0):
-        return True
-    if final(options, step) or options.late == "refuse":
-        raise Refused(REFUSAL)
-    return False
+    return steered is None or trail.index < steered or (anytime and steered > 0)
 
 
 def final(options: SafeThinkOptions, step: Step) -> bool:

@@ -39,9 +39,8 @@ class Account:
 
     def unsafe(self, trail: Trail, step: Step, score: float) -> None:
         """A step is thrown away."""
-        self.steered += 1
         self._judged(score)
-        self._tell("rejected", trail, step, score, {})
+        self._tell("rejected", trail, step, score, self._figures(trail.index))
 
     def tried(self, trail: Trail, attempt: int, found: Attempt, safe: bool) -> None:
         """An attempt at the step after `trail` was judged."""
@@ -49,8 +48,8 @@ class Account:
         self._judged(found.score)
         step = found.step
         self.run.note(
-            "resample", tokens=step.tokens, step=trail.index + 1, attempt=attempt,
-            score=found.score, safe=safe,
+            "resample", tokens=step.tokens, summary=self._figures(trail.index),
+            step=trail.index + 1, attempt=attempt, score=found.score, safe=safe,
         )  # fmt: skip
 
     def steer(self, trail: Trail, phrase: Phrase) -> Commit | None:
@@ -95,7 +94,7 @@ class Account:
             "steered_steps": self.steered,
             "resamples": self.resamples,
             "lowest_score": self.lowest,
-            "mean_held_back": round(self._widths / self._accepted, 3),
+            "mean_held_back": round(self._widths / max(1, self._accepted), 3),
         }
 
 
@@ -108,6 +107,7 @@ async def tries(
     after the other. What was sampled beyond the first safe attempt is thrown away, and so is what
     failed there. It ends where an attempt has no verdict for want of calls.
     """
+    account.steered += 1
     count = len(phrases)
     abreast = watch.optimistic and not watch.limited and count > 1
     runs = watch.run.fork(count, shared=True) if abreast else [watch.run] * count

@@ -255,6 +255,24 @@ async def test_when_no_attempt_is_safe(how: str) -> None:
         assert result.content == "No."
 
 
+@pytest.mark.parametrize(
+    ("params", "steered", "resamples"),
+    [
+        ({"on_exhaust": "refuse", "max_resamples": 3}, 1, 3),
+        ({"late": "refuse", "max_steered_steps": 0}, 0, 0),
+    ],
+)
+async def test_a_refusal_says_what_it_came_from(
+    params: dict[str, Any], steered: int, resamples: int
+) -> None:
+    engine = table(script={"hello": "<think>\nbad\n</think>\n\nx", "safely": " bad"})
+    result = await run_on(engine, asked(engine, WordGuard("bad"), **params))
+    fields = result.summary.as_dict()
+    said = [fields.get(name) for name in ("steps", "steered_steps", "resamples", "lowest_score")]
+    assert said == [0, steered, resamples, -1.0]
+    assert [node["score"] for node in nodes(result, "rejected")] == [-1.0]
+
+
 @pytest.mark.parametrize("check_answer", [True, False])
 async def test_an_unsafe_answer_never_leaves(check_answer: bool) -> None:
     said = "<think>\nfine\n</think>\n\nHow bad."
@@ -362,6 +380,20 @@ async def test_monitor_calls_hold(calls: int) -> None:
     assert len(guard.seen) == result.usage.monitor_calls == calls
     assert result.summary.as_dict()["outcome"] == "budget_exhausted"
     assert "bad" not in result.reasoning
+
+
+@pytest.mark.parametrize("tokens", [30, 49, 50, 170, 300, 4000, 8000])
+async def test_under_a_token_budget_the_answer_does_not_depend_on_timing(tokens: int) -> None:
+    """Neither what was sampled ahead nor attempts that came too late may end it early."""
+    told = set()
+    for optimistic, delay in [(False, 0.0), (True, 0.0), (True, 0.005)]:
+        engine, guard = table(script={"hello": PLAN, "safely": SAFE}), WordGuard("bad", delay=delay)
+        budget = Budget(max_generated_tokens=tokens)
+        result = await run_on(engine, asked(engine, guard, optimistic=optimistic, budget=budget))
+        assert result.usage.generated_tokens <= tokens
+        told.add((result.finish, result.summary.outcome, result.reasoning, result.content))
+    assert len(told) == 1
+    assert (told.pop()[0] == "stop") is (tokens >= 50)
 
 
 async def test_branches_hold() -> None:
