@@ -5,7 +5,7 @@ cuts them alike. It knows no monitor and no strategy.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
@@ -19,12 +19,17 @@ from monitors.core.base import Stage
 
 Boundary = Literal["paragraph", "heading", "line"]
 
-_PARAGRAPH = re.compile(r"\S[^\S\n]*\n[^\S\n]*\n")
-_LINE = re.compile(r"\S[^\n]*\n")
-_HEADING = re.compile(
-    r"\S[^\S\n]*\n\s*(?=#{1,6}[^\S\n]|\*{0,2}step[^\S\n]\d|\*{0,2}\d{1,2}[.)]\*{0,2}[^\S\n])",
-    re.IGNORECASE,
-)
+BOUNDARIES: Mapping[Boundary, re.Pattern[str]] = {
+    "paragraph": re.compile(r"\S[^\S\n]*\n[^\S\n]*\n"),
+    "line": re.compile(r"\S[^\S\n]*\n"),
+    "heading": re.compile(
+        r"\S[^\S\n]*\n\s*"
+        r"(?=#{1,6}[^\S\n]|\*{0,2}step[^\S\n]\d|\*{0,2}\d{1,2}[.)]\*{0,2}[^\S\n])",
+        re.IGNORECASE,
+    ),
+}
+LOOK = 8
+"""Characters that may have to be known behind white space to tell that it is a boundary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +39,31 @@ class Rules:
     boundaries: frozenset[Boundary]
     most: int
 
-    def whole(self, pieces: Sequence[str]) -> int:
-        """How many of the first tokens, which spell `pieces`, make a whole step; 0 if none yet."""
+    def whole(self, pieces: Sequence[str], searched: int = 0) -> int:
+        """How many of the first tokens, which spell `pieces`, make a whole step; 0 if none yet.
+
+        The first `searched` characters are known to end no step, so not all are searched again.
+        """
         text = "".join(pieces)
+        # A boundary begins at the letter before its white space.
+        start = max(0, len(text[: max(0, searched - LOOK)].rstrip()) - 1)
         found = [self.most] if len(pieces) >= self.most else []
-        if "\n" in text:
-            ends = list(accumulate(map(len, pieces)))
-            found += [n for n in self._at(text, ends) if text[: ends[n - 1]].strip()]
+        if "\n" in text[start:]:
+            found += self._at(text, start, pieces)
         return min(found, default=0)
 
-    def _at(self, text: str, ends: Sequence[int]) -> Iterator[int]:
-        """Token counts at which a boundary cuts; `ends` are the tokens' ends in `text`."""
-        for name, pattern in (("paragraph", _PARAGRAPH), ("line", _LINE)):
-            hit = pattern.search(text) if name in self.boundaries else None
-            if hit is not None:
-                yield sum(end < hit.end() for end in ends) + 1
-        hit = _HEADING.search(text) if "heading" in self.boundaries else None
-        if hit is not None and (before := sum(end <= hit.end() for end in ends)):
-            yield before
+    def _at(self, text: str, start: int, pieces: Sequence[str]) -> Iterator[int]:
+        """Token counts at which a boundary cuts behind `start`, of those that show something."""
+        for name in sorted(self.boundaries):
+            hit = BOUNDARIES[name].search(text, start)
+            if hit is None:
+                continue
+            ends = list(accumulate(map(len, pieces)))
+            # A heading's own token goes with it, that of a line's end with the line.
+            before = sum(end <= hit.end() for end in ends)
+            count = before if name == "heading" else sum(end < hit.end() for end in ends) + 1
+            if count and text[: ends[count - 1]].strip():
+                yield count
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,7 @@ class Cutter:
         self._held: list[tuple[int, TokenLogprob | None]] = []
         self._pending: list[tuple[int, TokenLogprob | None]] = []
         self._pieces: list[str] = []
+        self._searched = 0
 
     def feed(self, delta: Delta) -> Iterator[Step]:
         """The steps that `delta` makes whole, in order."""
@@ -124,8 +137,9 @@ class Cutter:
         self._pieces.append(self._stream.step(self._pending[-1][0]))
 
     def _whole(self) -> Iterator[Step]:
-        while self._pending and (count := self._rules.whole(self._pieces)):
+        while self._pending and (count := self._rules.whole(self._pieces, self._searched)):
             yield self._cut(count)
+        self._searched = sum(map(len, self._pieces))
 
     def _turned(self) -> Step:
         """The marker that stands now: an opening one is a step of its own, a closing one an end."""
@@ -141,7 +155,7 @@ class Cutter:
     def _cut(self, count: int, closing: bool = False, finish: Finish | None = None) -> Step:
         taken, self._pending = self._pending[:count], self._pending[count:]
         text = "".join(self._pieces[:count])
-        self._pieces = self._pieces[count:]
+        self._pieces, self._searched = self._pieces[count:], 0
         entries = tuple(entry for _, entry in taken if entry is not None)
         stage = Stage.THINKING if self._channel is Channel.REASONING else Stage.ANSWER
         tokens = tuple(token for token, _ in taken)

@@ -1,5 +1,6 @@
 """Where steps are cut: by the tokens alone, at token positions, markers kept apart."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -63,6 +64,19 @@ def test_a_heading_cuts_before_the_token_that_holds_it() -> None:
     assert rules.whole(["so", ".", "\nStep", " 1"]) == 2
     assert rules.whole(["so", ".", "\n", "Step", " 1"]) == 3
     assert rules.whole(["so\nStep", " 1"]) == 0  # the token cannot be cut
+
+
+def test_a_heading_that_cannot_be_cut_hides_no_later_one() -> None:
+    rules, pieces = Rules(frozenset({"heading"}), 1000), ["so\n# A", " and more", "\n", "#", " C"]
+    assert rules.whole(pieces, searched=len("".join(pieces[:-1]))) == 3
+
+
+def test_a_long_step_is_not_searched_anew_at_each_token() -> None:
+    """Whoever asks chooses how long a step may be, and everybody waits while it is searched."""
+    began = time.perf_counter()
+    steps = cut("\n" + "a b" * 1365 + "\n\nb", ("paragraph", "heading", "line"), most=4096)
+    assert len(steps) == 2
+    assert time.perf_counter() - began < 3
 
 
 def test_markers_belong_to_no_text_and_end_thinking() -> None:
