@@ -100,9 +100,7 @@ class Cutter:
         """
         self._tokenizer, self._rules = tokenizer, rules
         self._splitter = Splitter(think, opened)
-        for token in done:
-            for _ in self._splitter.feed(token):
-                pass
+        self._splitter.follow(done)
         self._known = self._splitter.held  # of them so many may yet turn out to begin a marker
         self._channel = self._splitter.channel
         self._stream = tokenizer.stream()

@@ -4,7 +4,7 @@ Works on token ids, so a marker that is spelled by ordinary text never counts as
 engine and no text.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from decoders.core.base import Channel, Think
 
@@ -54,6 +54,22 @@ class Splitter:
         elif tuple(self._held) != marker[: len(self._held)]:
             yield from self._release(marker)
 
+    def follow(self, tokens: Sequence[int]) -> None:
+        """Takes tokens that stand already; nobody is told which channel they belong to.
+
+        Where a marker cannot be they are not looked at one by one: an answer may be long.
+        """
+        at = 0
+        while at < len(tokens) and (marker := self._awaited()):
+            if self.thinking and not self._held:
+                try:
+                    at = tokens.index(marker[0], at)
+                except ValueError:
+                    return
+            for _ in self.feed(tokens[at]):
+                pass
+            at += 1
+
     def _switch(self) -> None:
         self._held.clear()
         self.closed = self.thinking
@@ -74,10 +90,8 @@ class Splitter:
             yield self._held.pop(0), self.channel
 
 
-def is_thinking(think: Think | None, opened: bool, tokens: Iterable[int]) -> bool:
+def is_thinking(think: Think | None, opened: bool, tokens: Sequence[int]) -> bool:
     """Whether an answer that begins with `tokens` is still inside its thinking."""
     splitter = Splitter(think, opened)
-    for token in tokens:
-        for _ in splitter.feed(token):
-            pass
+    splitter.follow(tokens)
     return splitter.thinking

@@ -126,3 +126,15 @@ def test_read_is_the_fold_of_the_stream() -> None:
     ids = TOKENIZER.encode("<think>a b</think>\n42<|end|>", special=False)
     reading = read(TOKENIZER, think(TOKENIZER), False, ids)
     assert (reading.reasoning, reading.content) == ("a b", "42")
+
+
+@given(st.lists(st.integers(1, 3), max_size=12), st.booleans())
+def test_tokens_that_stand_are_followed_as_they_are_fed(tokens: list[int], opened: bool) -> None:
+    for markers in (Think("", "", (1,), (2,)), Think("", "", (1, 2), (1, 1, 2)), None):
+        fed, followed = Splitter(markers, opened), Splitter(markers, opened)
+        for token in tokens:
+            list(fed.feed(token))
+        followed.follow(tokens)
+        rest = [list(one.feed(t)) for one in (fed, followed) for t in (1, 1, 2, 3)]
+        assert rest[:4] == rest[4:]
+        assert (fed.channel, fed.held) == (followed.channel, followed.held)
