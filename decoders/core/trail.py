@@ -16,8 +16,8 @@ from monitors.core.base import Stage
 class Trail:
     """Accepted tokens, and their texts by stage: thinking step by step, the answer as one.
 
-    `index` counts accepted steps that show something, `score` is the last one's. `steered` is a
-    phrase that stands before the next step and belongs to its text.
+    `index` counts accepted steps that show something, `score` is the last one's. `phrase` stands
+    before the next step and belongs to its text.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -37,7 +37,8 @@ class Trail:
         text = self.phrase + step.text
         if step.stage is Stage.THINKING:
             return [*self.thinking, text]
-        return [*self.thinking, self.answer + text]
+        answer = self.answer + text
+        return [*self.thinking, *_between(self.thinking, answer), answer]
 
     def span(self, step: Step) -> tuple[int, int]:
         """Where the step lies in the text of its channel, in characters; blanks before it all."""
@@ -62,3 +63,12 @@ class Trail:
         if not step.blank:
             self.index += 1
             self.score = score
+
+
+def _between(thinking: Sequence[str], answer: str) -> list[str]:
+    """What stands for the marker where nothing else keeps two words apart: read as one they hide.
+
+    Nothing where there is white space, which monitors are given as it is.
+    """
+    last = next((text for text in reversed(thinking) if text), "\n")
+    return [] if last[-1].isspace() or answer[:1].isspace() else ["\n"]

@@ -17,7 +17,8 @@ from decoders.core.steps import Cutter, Rules, Step
 from decoders.core.think import is_thinking
 from engines.base import Delta, Engine, Sampling
 from engines.table import TableEngine
-from monitors.core.base import Stage
+from monitors.core.base import Monitor, Stage
+from monitors.core.registry import build
 from tests.fakes.guard import WordGuard
 from tests.fakes.requests import Jittered, Whole, request, table, whole
 
@@ -32,7 +33,7 @@ def jittered(jitter: int = 0, **spec: Any) -> TableEngine:
     return engine
 
 
-def asked(engine: Engine, guard: WordGuard, prompt: str = "hello", **params: Any) -> DecodeRequest:
+def asked(engine: Engine, guard: Monitor, prompt: str = "hello", **params: Any) -> DecodeRequest:
     fields = {k: params.pop(k) for k in list(params) if k in DecodeRequest.__dataclass_fields__}
     fields = {"max_tokens": 200, "trace": TraceLevel.FULL, **fields}
     return request(engine, "safethink", params, prompt=prompt, monitors={"g": guard}, **fields)
@@ -281,6 +282,14 @@ async def test_an_unsafe_answer_never_leaves(check_answer: bool) -> None:
     assert result.reasoning == "fine\n"
     assert result.content == ("" if check_answer else "How bad.")
     assert result.finish == ("content_filter" if check_answer else "stop")
+
+
+async def test_a_word_cannot_hide_behind_the_end_of_the_thinking() -> None:
+    """Where the model puts no white space around the marker, two words must not be read as one."""
+    engine = table(script={"hello": "<think>plan</think>flumox for all"})
+    guard = build("rules", {"kind": "rules", "rules": {"r": {"words": ["flumox"]}}})
+    result = await run_on(engine, asked(engine, guard, max_steered_steps=0))
+    assert (result.reasoning, result.content, result.finish) == ("plan", "", "content_filter")
 
 
 async def test_an_unsafe_answer_is_redone_and_the_phrase_does_not_show() -> None:
