@@ -61,10 +61,11 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
     tokens, logprobs = likeliest(base, asked.candidates)
     given = stated(step, asked, tokens, logprobs)
     if step.greedy:
-        best, margin = argmax(given)
+        best, worth, margin = argmax(given)
         chosen = tokens.gather(-1, best[:, None])[:, 0]
         states = ["satisfied" if value >= 0 else "violated" for value in margin.tolist()]
-        return Verdict(base, chosen, notes={"state": states, "margin": finite(margin)})
+        notes = {"utility": worth.tolist(), "state": states, "margin": finite(margin)}
+        return Verdict(base, chosen, notes=notes)
     found = answered(given, asked)
     row = only_at(tokens, found.policy.log(), base)
     return Verdict(row, notes=told(found))
@@ -87,21 +88,21 @@ def answered(given: Problem, asked: Sitalign) -> Solution:
     return solved(given) if asked.solver == "exact" else quadratic(given, asked.solver)
 
 
-def argmax(given: Problem) -> tuple[Tensor, Tensor]:
-    """(place of the token, its worst constraint in standard deviations), [rows] each.
+def argmax(given: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """(place of the token, its worth, its worst constraint in standard deviations), [rows] each.
 
     The best of Q1 + alpha·log base among those that satisfy everything, else the least violating.
     """
     worth = (given.primary + given.alpha * given.base).masked_fill(~given.real, float("-inf"))
     if given.excess.shape[1] == 0:
-        return worth.argmax(-1), torch.full_like(worth[:, 0], torch.inf)
+        return worth.argmax(-1), worth.amax(-1), torch.full_like(worth[:, 0], torch.inf)
     slack = given.excess.amin(1).masked_fill(~given.real, float("-inf"))
     fits = slack >= 0
     best = worth.masked_fill(~fits, float("-inf")).argmax(-1)
     least = slack.amax(-1, keepdim=True)
     nearest = worth.masked_fill(slack < least, float("-inf")).argmax(-1)
-    place = torch.where(fits.any(-1), best, nearest)
-    return place, slack.gather(-1, place[:, None])[:, 0]
+    place = torch.where(fits.any(-1), best, nearest)[:, None]
+    return place[:, 0], worth.gather(-1, place)[:, 0], slack.gather(-1, place)[:, 0]
 
 
 def told(found: Solution) -> dict[str, list[object]]:

@@ -1,7 +1,8 @@
-"""Engines that the laws run over, each started once: three of them on one tiny random model.
+"""Engines that the laws run over, each started once: all but the table on one tiny random model.
 
-The model's weights are wide enough that greedy decoding does not fall into one token. Laws that
-compare engines need them alive together, so they are not torn down between tests.
+An ensemble's first member is that model; it speaks where no rule is asked for. The model's weights
+are wide enough that greedy decoding does not fall into one token. Laws that compare engines need
+them alive together, so they are not torn down between tests.
 """
 
 import sys
@@ -31,7 +32,9 @@ VLLM_ARGS = {
 ENGINES = [
     "table",
     "reference",
+    "reference_ensemble",
     pytest.param("vllm", marks=pytest.mark.vllm),
+    pytest.param("ensemble", marks=pytest.mark.vllm),
     pytest.param("remote", marks=pytest.mark.vllm),
 ]
 

@@ -20,7 +20,10 @@ from tests.contracts.conftest import VLLM_ARGS
 from tests.contracts.engine_calls import PROMPTS, encoded, near_ties, tokens_of
 
 REASONER = Path(__file__).parents[2] / "testbed" / "weights" / "reasoner"
-DRAWS = {"table": 2000, "reference": 300, "vllm": 1000, "remote": 300}
+DRAWS = {
+    "table": 2000, "reference": 300, "reference_ensemble": 300, "vllm": 1000, "ensemble": 1000,
+    "remote": 300,
+}  # fmt: skip
 # A right engine fails one of these tests this often; the seeds are fixed, so it is seen once.
 SURE = 1e-4
 SHAPES = {
@@ -30,7 +33,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=["vllm", "remote"])
+@pytest.fixture(params=["vllm", "ensemble", "remote"])
 def fast(request: pytest.FixtureRequest) -> Engine:
     found: Engine = request.getfixturevalue(request.param)
     return found

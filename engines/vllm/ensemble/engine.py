@@ -111,6 +111,11 @@ class VllmEnsemble(Ensemble, VllmEngine):
         if folder is not None:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
+    @property
+    def traced(self) -> int:
+        """Requests whose choices are kept until their tokens come."""
+        return 0 if self._traces is None else len(self._traces)
+
     # ---- sampling
 
     async def generate(

@@ -55,6 +55,9 @@ class Receiver:
         await asyncio.gather(self._reader, return_exceptions=True)
         self._socket.close(0)
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def open(self, key: str) -> None:
         """Keeps what comes for a request from now on."""
         self._kept[key] = {}

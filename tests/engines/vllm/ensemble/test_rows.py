@@ -1,0 +1,284 @@
+"""Rules over the rows of a step, and the processor under both of vLLM's runners, without an engine.
+
+The second runner needs a GPU. Its loader, its validation and its batch layout are real here; the
+model behind is a table of hidden states.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
+from vllm.v1.sample.logits_processor import (
+    BatchUpdate,
+    build_logitsprocs,
+    validate_logits_processors_parameters,
+)
+from vllm.v1.worker.gpu.sample.logits_processor import (
+    LogitsContext,
+    build_custom_logits_processors,
+    build_custom_logits_processors_params_validator,
+)
+
+from engines.rules.core.base import PolicyRule, Step, Verdict
+from engines.rules.core.cast import Cast, Parameters, Reward
+from engines.vllm.ensemble import rows as module
+from engines.vllm.ensemble.engine import PROCESSOR
+from engines.vllm.ensemble.model import Hidden, read, shelf, spelled
+from engines.vllm.ensemble.processors import PolicyProcessor
+from engines.vllm.ensemble.rows import Asked, Row, decide
+
+MEMBERS = ("one", "two")
+CAST = Cast(MEMBERS, None, {"wish": Reward(member="two", reference="one")})
+WIDTH = 12
+
+
+class Model:
+    """Hidden states that are logits already."""
+
+    vocabulary = WIDTH
+
+    def members(self) -> list[Any]:
+        return [SimpleNamespace(compute_logits=lambda part: part) for _ in MEMBERS]
+
+
+def hidden(rows: int, places: list[int] | None = None) -> Hidden:
+    parts = torch.randn(2, rows, WIDTH, generator=torch.Generator().manual_seed(1))
+    at = torch.tensor(places if places is not None else [4] * rows)
+    model: Any = Model()
+    return Hidden(model, tuple(parts), parts[0].clone(), at)
+
+
+def asking(name: str = "only", parameters: dict[str, Any] | None = None, **more: Any) -> Any:
+    given = {"policy": "two"} if parameters is None else parameters
+    return SamplingParams(
+        temperature=0,
+        extra_args={"rule": {"name": name, "parameters": given, "trace": "k"}},
+        **more,
+    )
+
+
+def asked(**kinds: Any) -> Asked:
+    found = Asked.by(asking(**kinds), CAST)
+    assert found is not None
+    return found
+
+
+def broken(step: Step, parameters: Parameters) -> Verdict:
+    """Fails for the row whose second policy likes token 0 best, and so for its whole group."""
+    if bool((step.logits[1].argmax(-1) == 0).any()):
+        raise RuntimeError("no such thing")
+    return Verdict(step.logits[1])
+
+
+BROKEN = Asked(PolicyRule("broken", Parameters, broken, ""), Parameters(), True, "b", None)
+
+
+def wrong(logits: Any = None, tokens: Any = None) -> Asked:
+    def choose(step: Step, parameters: Parameters) -> Verdict:
+        given = step.logits[0] if logits is None else logits(step.logits[0])
+        return Verdict(given, None if tokens is None else torch.tensor(tokens))
+
+    return Asked(PolicyRule("wrong", Parameters, choose, ""), Parameters(), True, "w", None)
+
+
+def test_rows_without_a_rule_stay_as_they_are() -> None:
+    held = hidden(3)
+    logits = held.first.clone()
+    [(key, position, record)] = decide(CAST, held, logits, [Row(1, asked(), 5)])
+    assert (key, position, record["policy"]) == ("k", 5, "two")
+    assert torch.equal(logits[1], held.parts[1][1])
+    assert torch.equal(logits[[0, 2]], held.first[[0, 2]])
+
+
+def test_a_row_that_fails_falls_back_alone() -> None:
+    held = hidden(4)
+    held.parts[1][2] = torch.tensor([9.0] + [0.0] * (WIDTH - 1))
+    logits = held.first.clone()
+    batch = decide(CAST, held, logits, [Row(at, BROKEN, 5) for at in range(4)])
+    assert [record.get("degraded") is None for _, _, record in batch] == [True, True, False, True]
+    assert "no such thing" in batch[2][2]["degraded"]
+    assert torch.equal(logits[2], held.first[2])
+    assert torch.equal(logits[[0, 1, 3]], held.parts[1][[0, 1, 3]])
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (wrong(lambda row: row[:, :-1]), "its logits are"),
+        (wrong(lambda row: row * torch.nan), "no distribution"),
+        (wrong(lambda row: row - torch.inf), "no distribution"),
+        (wrong(tokens=[3]), "forbidden"),
+        (wrong(tokens=[99]), "failed"),
+    ],
+)
+def test_a_verdict_is_checked_before_it_is_written(rule: Asked, reason: str) -> None:
+    held = hidden(1)
+    logits = held.first.clone()
+    logits[0, 3] = -torch.inf
+    before = logits.clone()
+    [(_, _, record)] = decide(CAST, held, logits, [Row(0, rule, 5)])
+    assert reason in record["degraded"]
+    assert torch.equal(logits, before)
+
+
+def test_a_step_without_the_policies_logits_degrades() -> None:
+    held = hidden(2)
+    [(_, _, record)] = decide(CAST, None, held.first.clone(), [Row(0, asked(), 5)])
+    assert record["policy"] == "one"
+    assert "not at hand" in record["degraded"]
+
+
+def test_positions_survive_half_precision() -> None:
+    places = torch.tensor([0, 1, 127, 128, 16_383, 131_071, 2_000_000])
+    for kind in (torch.float32, torch.float16, torch.bfloat16):
+        assert torch.equal(read(spelled(places).to(kind)), places)
+
+
+# ---- under both runners
+
+
+class Ear:
+    """In the place of the socket."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def send(self, batch: Any) -> None:
+        self.heard += batch
+
+
+def config() -> Any:
+    rewards = {name: made.model_dump() for name, made in CAST.rewards.items()}
+    parts = {"members": list(MEMBERS), "reference": None, "rewards": rewards}
+    return SimpleNamespace(
+        additional_config={"satisfice": {**parts, "trace": "inproc://nobody"}},
+        speculative_config=None,
+    )
+
+
+def first_runner() -> PolicyProcessor:
+    scheduler = SimpleNamespace(max_num_seqs=8)
+    whole = SimpleNamespace(**vars(config()), scheduler_config=scheduler)
+    built = build_logitsprocs(whole, torch.device("cpu"), False, False, [PROCESSOR])
+    [made] = [one for one in built.all if isinstance(one, PolicyProcessor)]
+    assert made in list(built.non_argmax_invariant)
+    return made
+
+
+def second_runner() -> PolicyProcessor:
+    named = ("device", "max_num_reqs", "vocab_size", "all_token_ids", "prompt_len", "total_len")
+    states: Any = SimpleNamespace(
+        **dict.fromkeys(named), prefill_len=SimpleNamespace(np=np.array([5, 5, 9, 5]))
+    )
+    [made] = build_custom_logits_processors(config(), states, False, [PROCESSOR])
+    assert isinstance(made, PolicyProcessor)
+    return made
+
+
+def heard(processor: PolicyProcessor) -> Ear:
+    ear: Any = Ear()
+    processor.sender = ear
+    return ear  # type: ignore[no-any-return]
+
+
+def layout(slots: list[int], places: list[int]) -> LogitsContext:
+    at = torch.tensor(slots)
+    nothing = torch.zeros_like(at)
+    return LogitsContext(
+        at, at, np.array(slots), nothing, nothing, torch.tensor(places), np.array(places) + 1
+    )
+
+
+def through_first(logits: Tensor) -> Any:
+    processor = first_runner()
+    ear = heard(processor)
+    # Rows: a decode with a rule, one in the middle of its prompt, one without a rule.
+    added = [
+        (0, asking(), [1, 2, 3], [7, 7]),
+        (1, asking(), [1] * 9, []),
+        (2, SamplingParams(), [1] * 5, []),
+    ]
+    processor.update_state(BatchUpdate(3, [], added, []))
+    processor.apply(logits)
+    return ear.heard
+
+
+def through_second(logits: Tensor) -> Any:
+    processor = second_runner()
+    ear = heard(processor)
+    kept = [processor.add_request(slot, p) for slot, p in
+            ((3, asking()), (2, asking()), (0, SamplingParams()))]  # fmt: skip
+    assert kept == [True, True, False]
+    processor.apply(logits, layout([3, 2, 0], [4, 4, 4]))
+    return ear.heard
+
+
+@pytest.mark.parametrize("through", [through_first, through_second])
+def test_both_runners_decide_the_same_rows(through: Any) -> None:
+    held = hidden(3)
+    shelf.step = held
+    logits = held.first.clone()
+    told = through(logits)
+    assert [(key, position, record["policy"]) for key, position, record in told] == [
+        ("k", 5, "two")
+    ]
+    assert torch.equal(logits[0], held.parts[1][0])
+    assert torch.equal(logits[1:], held.first[1:])
+    assert shelf.step is None
+
+
+def test_a_slot_forgets_its_last_occupant() -> None:
+    processor = second_runner()
+    heard(processor)
+    assert processor.add_request(3, asking())
+    assert not processor.add_request(3, SamplingParams())
+    held = hidden(1)
+    shelf.step = held
+    logits = held.first.clone()
+    processor.apply(logits, layout([3], [4]))
+    assert torch.equal(logits, held.first)
+
+
+def test_nothing_that_goes_wrong_in_a_step_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*parts: Any) -> None:
+        raise RuntimeError("anything")
+
+    monkeypatch.setattr("engines.vllm.ensemble.processors.decide", fails)
+    processor = second_runner()
+    heard(processor)
+    processor.add_request(3, asking())
+    held = hidden(1)
+    shelf.step = held
+    logits = held.first.clone()
+    assert torch.equal(processor.apply(logits, layout([3], [4])), held.first)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        (asking("nothing"), "no policy rule"),
+        (asking("only", {"policy": 3}), "policy"),
+        (asking("only", {}), "policy"),
+        (asking("collab", {"target": "wish", "more": 1}), "more"),
+        (SamplingParams(extra_args={"rule": 5}), "takes name"),
+        (SamplingParams(extra_args={"rule": {"name": "only"}}), "takes name"),
+        (SamplingParams(n=2, extra_args=asking().extra_args), "one sequence"),
+    ],
+)
+def test_both_runners_refuse_at_admission(params: Any, told: str) -> None:
+    with pytest.raises(VLLMValidationError, match=told):
+        validate_logits_processors_parameters([PROCESSOR], params)
+    with pytest.raises(VLLMValidationError, match=told):
+        build_custom_logits_processors_params_validator([PROCESSOR])(params)
+
+
+def test_what_fits_is_let_in() -> None:
+    for params in (asking(), SamplingParams(), SamplingParams(extra_args={"other": 1})):
+        validate_logits_processors_parameters([PROCESSOR], params)
+        build_custom_logits_processors_params_validator([PROCESSOR])(params)
+    assert module.FIELD == "rule"
