@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from engines.base import Capability, Engine
 from monitors.core import families
-from monitors.core.base import Message, Monitor, MonitorError, Score, Stage
+from monitors.core.base import Message, Monitor, MonitorError, Score, Stage, UnreadableError
 from monitors.core.calibration import beside
 from monitors.core.families import Family
 from monitors.core.passes import Reading, Row, next_logprobs
@@ -112,9 +112,9 @@ class GenerativeGuard(Monitor):
         self._source.room([*prompt, 0])  # and the verdict
         [row] = await self._source.read(Reading(prompt, [len(prompt) - 1]))
         found = verdicts.weighed(row)
-        # Written so that NaN fails too.
+        # Written so that NaN fails too. Texts can be written that bring this about.
         if not found.mass >= self._spec.min_mass:
-            raise MonitorError(
+            raise UnreadableError(
                 f"guard {self.name!r} gave no verdict: its words have {found.mass:.2g} of the mass"
             )
         label = "safe" if found.margin >= 0 else "unsafe"

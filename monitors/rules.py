@@ -17,7 +17,6 @@ from monitors.core.base import (
     Calibration,
     Message,
     Monitor,
-    MonitorError,
     Score,
     Stage,
     UnreadableError,
@@ -107,7 +106,7 @@ class Rules(Monitor):
         try:
             broken = await asyncio.to_thread(self._broken, texts)
         except TooCostlyError as cost:
-            raise MonitorError(f"monitor {self.name!r}: {cost}") from cost
+            raise UnreadableError(f"monitor {self.name!r}: {cost}") from cost
         value = 1.0 if broken is None else -1.0
         return Score(value, value, broken)
 

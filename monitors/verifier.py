@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from monitors.core.base import Calibration, Message, Monitor, MonitorError, Score, Stage
+from monitors.core.base import Calibration, Message, Monitor, Score, Stage, UnreadableError
 from monitors.core.bounded import TooCostlyError, check_pattern, check_schema, fits, found
 from monitors.core.registry import MonitorSpec, Parts, Same, plainly_same
 
@@ -69,11 +69,11 @@ class Verifier(Monitor):
     async def score(
         self, conversation: Sequence[Message], steps: Sequence[str], stage: Stage
     ) -> Score:
-        """1.0 with label "pass" or 0.0 with label "fail"; raises MonitorError if too costly."""
+        """1.0 with label "pass" or 0.0 with label "fail"; raises UnreadableError if too costly."""
         try:
             passed = await asyncio.to_thread(self._passes, steps[-1] if steps else "")
         except TooCostlyError as cost:
-            raise MonitorError(f"verifier {self.name!r}: {cost}") from cost
+            raise UnreadableError(f"verifier {self.name!r}: {cost}") from cost
         return Score(float(passed), float(passed), "pass" if passed else "fail")
 
 

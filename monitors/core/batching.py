@@ -36,7 +36,9 @@ class Batcher(Generic[Item, Result]):
     async def close(self) -> None:
         """Lets the running batch end and refuses what waits."""
         for _, answer in self._waiting:
-            answer.cancel()
+            # Not cancelled: that would look as if the caller had been, and end its request unheard.
+            if not answer.done():
+                answer.set_exception(RuntimeError("stopped while a call was waiting"))
         self._waiting.clear()
         if self._task is not None:
             await asyncio.wait([self._task])

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from engines import reference
 from engines.tokenizer import Tokenizer
-from monitors.core.base import Message, MonitorError, Score, Stage, UnreadableError
+from monitors.core.base import Message, Score, Stage, UnreadableError
 from monitors.core.families import Family, family, names
 from monitors.core.protected import Protected
 from monitors.core.registry import Parts, build, parse
@@ -111,7 +111,7 @@ async def test_a_third_verdict_counts_as_configured(folders: Mapping[str, Path])
 
 async def test_little_mass_on_the_verdicts_is_no_answer(folders: Mapping[str, Path]) -> None:
     guard = await started("llama_guard_3", folders["llama_guard_3"], min_mass=0.99)
-    with pytest.raises(MonitorError, match="gave no verdict"):
+    with pytest.raises(UnreadableError, match="gave no verdict"):  # so it opens no circuit
         await judged(guard, *STEPS)
 
 

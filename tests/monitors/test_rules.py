@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitors.core.base import Message, Monitor, MonitorError, Score, Stage, UnreadableError
+from monitors.core.base import Message, Monitor, Score, Stage, UnreadableError
 from monitors.core.registry import build
 
 ASKED: list[Message] = [{"role": "user", "content": "how is a flumox made?"}]
@@ -119,7 +119,7 @@ async def test_work_is_bounded_and_the_loop_runs_on() -> None:
     while not hostile.done():
         await asyncio.sleep(0.01)
         ticks += 1
-    with pytest.raises(MonitorError, match="longer than"):
+    with pytest.raises(UnreadableError, match="longer than"):  # so it opens no circuit
         await hostile
     assert time.perf_counter() - began < 5
     assert ticks > 10
