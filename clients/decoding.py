@@ -52,6 +52,49 @@ def decoding(
 
 @overload
 def decoding(
+    strategy: Literal["block_diffusion"],
+    *,
+    length: int | None = ...,
+    steps: int | None = ...,
+    temperature: float | None = ...,
+    rule: Literal[
+        "confidence",
+        "random",
+        "margin",
+        "entropy",
+        "origin",
+        "threshold",
+        "factor",
+        "entropy_bound",
+        "saber",
+        "saber_code",
+        "edit",
+    ] = ...,
+    threshold: float | None = ...,
+    factor: float | None = ...,
+    gamma: float | None = ...,
+    n: int | None = ...,
+    divisor: int | None = ...,
+    edit: float | None = ...,
+    rounds: int | None = ...,
+    cache: Literal["none", "prefix", "dual"] = ...,
+    refresh: int | None = ...,
+    guidance: float = ...,
+    early_stop: bool = ...,
+    eos: Literal["free", "last", "never"] = ...,
+    block_length: int = ...,
+    stream: Literal["prefix", "block"] = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """One canvas is filled block by block along one schedule."""
+
+
+@overload
+def decoding(
     strategy: Literal["extended_thinking"],
     *,
     mode: Literal["wait", "exact", "minimum"] = ...,
@@ -65,6 +108,52 @@ def decoding(
     on_monitor_error: OnMonitorError | None = None,
 ) -> dict[str, Any]:
     """One trace thinks on: "Wait" where it would end, or a set number of tokens."""
+
+
+@overload
+def decoding(
+    strategy: Literal["hex"],
+    *,
+    length: int | None = ...,
+    steps: int | None = ...,
+    temperature: float | None = ...,
+    rule: Literal[
+        "confidence",
+        "random",
+        "margin",
+        "entropy",
+        "origin",
+        "threshold",
+        "factor",
+        "entropy_bound",
+        "saber",
+        "saber_code",
+        "edit",
+    ] = ...,
+    threshold: float | None = ...,
+    factor: float | None = ...,
+    gamma: float | None = ...,
+    n: int | None = ...,
+    divisor: int | None = ...,
+    edit: float | None = ...,
+    rounds: int | None = ...,
+    cache: Literal["none", "prefix", "dual"] = ...,
+    refresh: int | None = ...,
+    guidance: float = ...,
+    early_stop: bool = ...,
+    eos: Literal["free", "last", "never"] = ...,
+    blocks: Sequence[int] | None = ...,
+    seeds: int = ...,
+    answer: Literal["auto", "number", "choice", "json", "text"] = ...,
+    select: Literal["vote", "nll", "vote_nll"] = ...,
+    vote_early: bool = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """Canvases filled in blocks of several sizes vote on the answer."""
 
 
 @overload

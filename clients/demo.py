@@ -39,12 +39,13 @@ MAX_TOKENS = 512
 
 @dataclass(frozen=True)
 class Shown:
-    """One strategy's answer, or the fault in its place."""
+    """One strategy's answer, or the fault in its place; `able`: some served model can do it."""
 
     strategy: str
     told: Told | None
     seconds: float
     fault: str = ""
+    able: bool = True
 
 
 def main() -> int:
@@ -54,7 +55,7 @@ def main() -> int:
         with started(console) as local:
             results = ask_all(console, local.url)
             console.print(table(results))
-            failed = [result for result in results if result.told is None]
+            failed = [result for result in results if result.told is None and result.able]
             for result in failed:
                 console.print(f"{result.strategy} failed: {result.fault}", markup=False)
             if failed or not results:
@@ -63,7 +64,8 @@ def main() -> int:
     except ServerFailed as failure:
         console.print(f"demo failed: {failure}", markup=False)
         return 1
-    console.print(f"every strategy answered ({len(results)}). `make serve` keeps the server up.")
+    answered = sum(result.able for result in results)
+    console.print(f"every strategy answered ({answered}). `make serve` keeps the server up.")
     return 0
 
 
@@ -93,7 +95,7 @@ def is_own(model: Model) -> bool:
 
 def ask(client: openai.OpenAI, models: list[str], strategy: str) -> Shown:
     """The answer by the first model that can do the strategy, the one it shows on before others."""
-    fault = "no model is served"
+    fault, able = "no model is served", False
     began = time.perf_counter()
     first, question = ELSEWHERE.get(strategy, ("", QUESTION))
     for model in sorted(models, key=lambda model: model != first):
@@ -101,14 +103,14 @@ def ask(client: openai.OpenAI, models: list[str], strategy: str) -> Shown:
             asked = question if model == first else QUESTION
             told = request(client, model, strategy, asked)
         except openai.BadRequestError as refused:
-            fault = refused.message
+            fault, able = refused.message, able or refused.code != "strategy_unsupported"
         except openai.APIError as broken:
             return Shown(strategy, None, time.perf_counter() - began, broken.message)
         else:
             seconds = time.perf_counter() - began
             missing = not told.finish or not told.content
             return Shown(strategy, None if missing else told, seconds, "an empty answer")
-    return Shown(strategy, None, time.perf_counter() - began, fault)
+    return Shown(strategy, None, time.perf_counter() - began, fault, able)
 
 
 def request(client: openai.OpenAI, model: str, strategy: str, question: str) -> Told:

@@ -13,12 +13,11 @@ from decoders.core.base import Budget, DecodeRequest, RequestError, TraceLevel
 from decoders.core.ledger import Ledger
 from decoders.core.registry import find, names
 from decoders.core.run import checked, estimate
-from engines.base import Capability, Engine, Sampling
+from engines.base import Engine, Sampling
 from engines.table import TableEngine
 from tests.fakes import requests
-from tests.fakes.requests import Jittered, Whole, table, whole
+from tests.fakes.requests import AUTOREGRESSIVE, Jittered, Whole, table, whole
 
-AUTOREGRESSIVE = [name for name in names() if Capability.DIFFUSION not in find(name).requires]
 EVERY = pytest.mark.parametrize("name", AUTOREGRESSIVE)
 WITH_NULL = [name for name in AUTOREGRESSIVE if find(name).null is not None]
 # The one monitor wants a 7 in each step, so that an answer without one would only be refused.

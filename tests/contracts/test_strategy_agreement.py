@@ -11,10 +11,9 @@ from dataclasses import replace
 import pytest
 
 from decoders.core.base import DecodeRequest
-from decoders.core.registry import find, names
-from engines.base import Capability, Engine, Sampling
+from engines.base import Engine, Sampling
 from engines.table import byte_tokenizer
-from tests.fakes.requests import Whole, request, think, whole
+from tests.fakes.requests import AUTOREGRESSIVE, Whole, request, think, whole
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 PROMPTS = ["What is 2 + 3?", "Say something.", "abc", "<think>so", "7 * 8 =", "One. Two. Three."]
@@ -24,7 +23,6 @@ PARAMS: dict[str, dict[str, object]] = {
     "safethink": {"boundaries": ["line"], "max_step_tokens": 8, "check_answer": False},
     "best_of_n": {"samples": 3, "thinking_budget": 60},
 }
-STRATEGIES = [name for name in names() if Capability.DIFFUSION not in find(name).requires]
 NEAR = 1e-4
 MOST_NEAR_TIES = 3
 
@@ -58,7 +56,7 @@ async def answers(engine: Engine, name: str, together: bool) -> Sequence[Whole]:
     return [await whole(one) for one in requests]
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
 async def test_vllm_says_what_the_reference_says(
     name: str, vllm: Engine, reference: Engine
 ) -> None:
@@ -71,7 +69,7 @@ async def test_vllm_says_what_the_reference_says(
     assert near <= MOST_NEAR_TIES
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
 async def test_streamed_usage_is_unstreamed_usage(name: str, vllm: Engine) -> None:
     """Events on or off, the answer and what it spent are the same."""
     quiet = asked(vllm, name, PROMPTS[0])

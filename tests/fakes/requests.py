@@ -9,14 +9,20 @@ from typing import Any
 from decoders.core.answer import answer
 from decoders.core.base import DecodeRequest, Piece, Summary, Think, Usage
 from decoders.core.ledger import Ledger, total
-from decoders.core.registry import find
+from decoders.core.registry import find, names
 from decoders.core.run import checked
-from engines.base import Delta, Engine, Sampling, TokenLogprob
+from engines.base import Capability, Delta, Engine, Sampling, TokenLogprob
 from engines.table import TableEngine, build
 from engines.tokenizer import Tokenizer
 from monitors.verifier import Regex, from_spec
 
 THINKER = "<think>\nlet me see 3+4=7\n</think>\n\nThe answer is 7."
+
+
+AUTOREGRESSIVE = [name for name in names() if Capability.DIFFUSION not in find(name).requires]
+"""The strategies that a table engine can do."""
+DIFFUSION = [name for name in names() if name not in AUTOREGRESSIVE]
+"""Those that need a canvas."""
 
 
 def table(**spec: Any) -> TableEngine:

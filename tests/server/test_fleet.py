@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from decoders.core import registry as strategies
 from decoders.core.base import RequestError
 from engines.base import BoundaryError, EngineBusyError, EngineDeadError
 from engines.table import Spec as TableSpec
@@ -18,6 +17,7 @@ from server.fleet import Fleet, FleetError
 from server.readiness import State
 from server.settings import Settings
 from tests.fakes.monitors import Told
+from tests.fakes.requests import AUTOREGRESSIVE
 
 Made = Callable[..., Fleet]
 
@@ -226,7 +226,7 @@ def test_the_listing_holds_every_id_that_can_be_asked_for(
 ) -> None:
     fleet = fleet_of(settings)
     ids = [card["id"] for card in fleet.listing()]
-    assert len(ids) == len(set(ids)) == 2 * (1 + len(strategies.names())) + 1
+    assert len(ids) == len(set(ids)) == 2 * (1 + len(AUTOREGRESSIVE)) + 1
     assert {"mini", "mini@plain", "mini@vote-4", "org/slow@v1@best_of_n"} <= set(ids)
     for card in fleet.listing():
         assert card == fleet.card(card["id"])

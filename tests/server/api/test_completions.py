@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from decoders.core.registry import names
 from engines.table import byte_tokenizer
+from tests.fakes.requests import AUTOREGRESSIVE
 from tests.server.api.live import Live, chunks, fault
 
 IDS = byte_tokenizer()
-TAKEN = [name for name in names() if name != "extended_thinking"]  # that one needs a chat
+TAKEN = [name for name in AUTOREGRESSIVE if name != "extended_thinking"]  # that one needs a chat
 
 
 def folded(events: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
