@@ -90,9 +90,10 @@ def estimate(options: SafeThinkOptions, request: DecodeRequest) -> Estimate:
     redone = min(steps, redoable(options, steps))
     attempts = redone * options.max_resamples
     rows = options.max_resamples if options.optimistic and redone else 1
-    # What was sampled ahead is thrown away with each step that is redone.
+    # What was sampled and judged ahead is thrown away with each step that is redone.
     tokens = (1 + redone) * request.max_tokens + attempts * (options.max_step_tokens + 8)
-    return Estimate(rows, tokens, 1 + redone + attempts, steps + attempts)
+    calls = steps * (1 + redone * options.optimistic) + attempts
+    return Estimate(rows, tokens, 1 + redone + attempts, calls)
 
 
 def redoable(options: SafeThinkOptions, steps: int) -> int:

@@ -11,7 +11,7 @@ from decoders.core.answer import answer
 from decoders.core.base import Budget, DecodeRequest, RequestError, TraceLevel
 from decoders.core.ledger import Ledger
 from decoders.core.registry import find
-from decoders.core.run import checked
+from decoders.core.run import checked, estimate
 from decoders.core.seeds import derive
 from decoders.core.steps import Cutter, Rules, Step
 from decoders.core.think import is_thinking
@@ -403,6 +403,20 @@ async def test_under_a_token_budget_the_answer_does_not_depend_on_timing(tokens:
         told.add((result.finish, result.summary.outcome, result.reasoning, result.content))
     assert len(told) == 1
     assert (told.pop()[0] == "stop") is (tokens >= 50)
+
+
+async def test_the_estimate_bounds_what_the_worst_guard_costs() -> None:
+    engine, guard = table(script={}), WordGuard("", delay=0.001)
+    one = asked(
+        engine, guard, prompt="babble", max_tokens=60, think=None, check_answer=False,
+        boundaries=[], max_step_tokens=8, max_steered_steps=4, late="steer",
+        keep_phrase=False, phrase="No",
+    )  # fmt: skip
+    most, usage = estimate(one), (await run_on(engine, one)).usage
+    assert usage.monitor_calls <= most.monitor_calls
+    assert usage.generated_tokens <= most.generated_tokens
+    assert usage.engine_requests <= most.engine_requests
+    assert usage.engine_requests > 1 + 4 * 5  # steps after the fourth are redone as well
 
 
 async def test_branches_hold() -> None:
