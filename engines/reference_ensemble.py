@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from transformers import AutoModelForCausalLM
@@ -19,8 +18,7 @@ from engines.checks import check_generate, check_ids, check_room
 from engines.drawing import Draw, best, log_softmax
 from engines.ensemble import Ensemble, EnsembleSpec, agreed
 from engines.reference import ReferenceEngine, Row, Walk
-from engines.rules.core.base import Step, Verdict
-from engines.rules.core.registry import checked, find
+from engines.rules.core.single import ruled
 
 
 class Spec(EnsembleSpec):
@@ -108,22 +106,7 @@ class ReferenceEnsemble(Ensemble, ReferenceEngine):
         self, rows: Sequence[Row], draw: Draw, sampling: Sampling
     ) -> tuple[TokenLogprob, Choice]:
         """The next token and how it came about, from each policy's logits."""
-        assert sampling.rule is not None
-        first = np.asarray(rows[0][: self.vocabulary], dtype=np.float64)
-        change = draw.masked(first) - first
-        stacked = np.stack([row[: self.vocabulary] + change for row in rows])
-        logits = torch.from_numpy(stacked.astype(np.float32))[:, None]
-        step = Step(self.cast, logits, sampling.temperature == 0)
-        asked = checked(sampling.rule.name, sampling.rule.parameters, self.cast)
-        verdict = find(sampling.rule.name).choose(step, asked)
-        row = verdict.logits[0].numpy()
-        if verdict.tokens is None:
-            return draw.drawn(draw.filtered(row)), self._choice(verdict)
-        return draw.settled(log_softmax(row), int(verdict.tokens[0])), self._choice(verdict)
-
-    def _choice(self, verdict: Verdict) -> Choice:
-        speaker = None if verdict.speakers is None else self.members[int(verdict.speakers[0])]
-        return Choice(speaker, {name: values[0] for name, values in verdict.notes.items()})
+        return ruled(self.cast, [row[: self.vocabulary] for row in rows], draw, sampling)
 
     async def next_logprobs(
         self,

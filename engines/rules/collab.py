@@ -19,8 +19,7 @@ from torch import Tensor
 from engines.rules.core.base import Step, Verdict, rule
 from engines.rules.core.candidates import likeliest
 from engines.rules.core.cast import Cast, Parameters, RuleFault
-
-MIXTURE, NONE = "mixture", "none"
+from engines.rules.core.divergence import MIXTURE, NONE, divergence
 
 
 class Collab(Parameters):
@@ -69,18 +68,6 @@ def collab(step: Step, asked: Collab) -> Verdict:
     out = (values < values[..., :1] + cut) | torch.isneginf(values)
     worth = worth.masked_fill(out, float("-inf"))
     return picked(step, places, tokens, worth, kl)
-
-
-def divergence(step: Step, agents: Tensor, reference: str) -> Tensor:
-    """KL of each agent's next token from the reference's, [agents, rows]; never below 0."""
-    if reference == NONE:
-        return torch.zeros_like(agents[..., 0])
-    if reference == MIXTURE:
-        against = agents.logsumexp(0) - math.log(len(agents))
-    else:
-        against = step.of(reference)
-    terms = agents.exp() * (agents - against)
-    return terms.masked_fill(~step.allowed, 0.0).sum(-1).clamp(min=0.0)
 
 
 def picked(step: Step, places: Tensor, tokens: Tensor, worth: Tensor, kl: Tensor) -> Verdict:

@@ -9,7 +9,6 @@ temperature 0 the best token that satisfies every constraint is taken, else the 
 """
 
 import math
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -18,8 +17,8 @@ from torch import Tensor
 from engines.rules.core.base import Step, Verdict, rule
 from engines.rules.core.candidates import likeliest, only_at
 from engines.rules.core.cast import Cast, Parameters, RuleFault
-from engines.rules.core.closed import quadratic
-from engines.rules.core.dual import Problem, Solution, Status, problem, solved
+from engines.rules.core.constrained import Solver, answered, argmax
+from engines.rules.core.dual import Problem, Solution, Status, problem
 
 
 class Sitalign(Parameters):
@@ -38,7 +37,7 @@ class Sitalign(Parameters):
     )
     candidates: int = Field(10, ge=1, le=64, description="tokens considered (the paper's k)")
     alpha: float = Field(1.0, gt=0, le=1e6, description="weight of the divergence from the base")
-    solver: Literal["exact", "newton", "expansion"] = Field(
+    solver: Solver = Field(
         "exact", description="certified multipliers, or one of the paper's closed forms"
     )
 
@@ -66,7 +65,7 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
         states = ["satisfied" if value >= 0 else "violated" for value in margin.tolist()]
         notes = {"utility": worth.tolist(), "state": states, "margin": finite(margin)}
         return Verdict(base, chosen, notes=notes)
-    found = answered(given, asked)
+    found = answered(given, asked.solver)
     row = only_at(tokens, found.policy.log(), base)
     return Verdict(row, notes=told(found))
 
@@ -77,32 +76,6 @@ def stated(step: Step, asked: Sitalign, tokens: Tensor, logprobs: Tensor) -> Pro
     worth = torch.stack([step.advantage(name).gather(-1, tokens) for name in rewards], 1)
     bounds = torch.tensor(asked.deltas, dtype=torch.float64, device=tokens.device)
     return problem(logprobs, worth[:, 0], worth[:, 1:], bounds, asked.alpha)
-
-
-def answered(given: Problem, asked: Sitalign) -> Solution:
-    """The policy over the candidates, by the solver that is asked for."""
-    if not asked.constrained:
-        policy = (given.base + given.primary / asked.alpha).softmax(-1)
-        certified = torch.full_like(policy[:, 0], Status.CERTIFIED, dtype=torch.long)
-        return Solution(policy, given.std, certified, torch.full_like(policy[:, 0], torch.inf))
-    return solved(given) if asked.solver == "exact" else quadratic(given, asked.solver)
-
-
-def argmax(given: Problem) -> tuple[Tensor, Tensor, Tensor]:
-    """(place of the token, its worth, its worst constraint in standard deviations), [rows] each.
-
-    The best of Q1 + alpha·log base among those that satisfy everything, else the least violating.
-    """
-    worth = (given.primary + given.alpha * given.base).masked_fill(~given.real, float("-inf"))
-    if given.excess.shape[1] == 0:
-        return worth.argmax(-1), worth.amax(-1), torch.full_like(worth[:, 0], torch.inf)
-    slack = given.excess.amin(1).masked_fill(~given.real, float("-inf"))
-    fits = slack >= 0
-    best = worth.masked_fill(~fits, float("-inf")).argmax(-1)
-    least = slack.amax(-1, keepdim=True)
-    nearest = worth.masked_fill(slack < least, float("-inf")).argmax(-1)
-    place = torch.where(fits.any(-1), best, nearest)[:, None]
-    return place[:, 0], worth.gather(-1, place)[:, 0], slack.gather(-1, place)[:, 0]
 
 
 def told(found: Solution) -> dict[str, list[object]]:

@@ -48,7 +48,7 @@ def forbidding(given: Tensor, tokens: list[int]) -> Tensor:
 
 
 def test_rules_are_found_by_file_name() -> None:
-    assert names() == ("collab", "genarm", "mod", "only", "sitalign")
+    assert names() == ("collab", "genarm", "mod", "only", "propose", "sitalign")
     for name in names():
         assert find(name).name == name
         assert find(name).summary
@@ -78,6 +78,10 @@ def test_policies_that_speak_are_neither_reference_nor_reward() -> None:
         ("collab", {**WISH, "alpha": math.nan}, "alpha"),
         ("collab", {**WISH, "reference": "none"}, "reference"),
         ("collab", {**WISH, "reference": "nobody"}, "reference"),
+        ("propose", {"agents": ["math", "nobody"]}, "agents"),
+        ("propose", {"agents": ["math", "math"]}, "agents"),
+        ("propose", {"reference": "nobody"}, "reference"),
+        ("propose", {"candidates": 0}, "candidates"),
         ("sitalign", {**TILT, "deltas": []}, "deltas"),
         ("sitalign", {**TILT, "constrained": ["raw"]}, "constrained"),
         ("sitalign", {**TILT, "thresholds": [0.0]}, "thresholds"),
@@ -207,6 +211,26 @@ def test_collab_never_takes_what_is_forbidden() -> None:
     assert not set(verdict.tokens.tolist()) & set(out)
     one = forbidding(given, list(range(29)))
     assert (said("collab", WISH, one).tokens == 29).all()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("reference", ["none", "mixture", "base"])
+def test_propose_tells_every_agents_likeliest(reference: str) -> None:
+    given = forbidding(logits(), [4])
+    asked = {"candidates": 6, "reference": reference}
+    notes = said("propose", asked, given).notes
+    for row in range(given.shape[1]):
+        assert notes["agents"][row] == ["math", "prose"]
+        for place, name in enumerate(("math", "prose")):
+            own = logp(given, name, row)
+            top = sorted(range(30), key=lambda v: (-own[v], v))[:6]
+            assert notes["tokens"][row][place] == top
+            assert notes["logprobs"][row][place] == pytest.approx([own[v] for v in top], abs=1e-5)
+        if reference == "base":
+            wanted = logp(given, "base", row)
+            told = notes["reference"][row][1]
+            assert told == pytest.approx([wanted[v] for v in notes["tokens"][row][1]], abs=1e-5)
+    assert ("reference" in notes) == (reference != "none")
+    assert all((min(kl) > 0) == (reference != "none") for kl in notes["kl"])
 
 
 def test_the_mixtures_divergence_is_at_most_log_k() -> None:
