@@ -121,9 +121,10 @@ async def safethink(run: Run, options: SafeThinkOptions) -> AsyncGenerator[Commi
         unsafe: Step | None = None
         async with watch.steps(trail) as steps:
             async for step, score in steps:
-                judged = trail.score if step.blank and watch.reads(step) else score
+                value = None if score is None else score.value
+                judged = trail.score if step.blank and watch.reads(step) else value
                 if judged is not None and judged < threshold and rejected(options, trail, step):
-                    account.unsafe(trail, step, judged)
+                    account.unsafe(trail, step, score)
                     unsafe = step
                     break
                 yield account.accept(trail, step, score)
@@ -202,7 +203,7 @@ def chosen(options: SafeThinkOptions, attempts: Sequence[Attempt], threshold: fl
         return last
     if any(attempt.spent for attempt in attempts):
         raise MonitorCallsSpent("the budget left an attempt without a verdict")
-    scores = [attempt.score or 0.0 for attempt in attempts]
+    scores = [attempt.value or 0.0 for attempt in attempts]
     best = last if options.on_exhaust == "last" else scores.index(max(scores))
     # Its own stage counts: a phrase may have ended the thinking.
     if final(options, attempts[best].step) or options.on_exhaust == "refuse":

@@ -6,12 +6,14 @@ what happens when no try is safe.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from decoders.core.base import Commit
 from decoders.core.run import INTERVENTION, Refused, Run
 from decoders.core.steps import Step
 from decoders.core.trail import Trail
 from decoders.core.watch import Attempt, Watch
+from monitors.core.base import Score
 
 Figures = dict[str, float | None]
 
@@ -37,8 +39,8 @@ class Account:
     _widths: int = 0
     _accepted: int = 0
 
-    def unsafe(self, trail: Trail, step: Step, score: float) -> None:
-        """A step is thrown away."""
+    def unsafe(self, trail: Trail, step: Step, score: Score | None) -> None:
+        """A step is thrown away; without a score of its own because the one before was unsafe."""
         self._judged(score)
         self._tell("rejected", trail, step, score, self._figures(trail.index))
 
@@ -46,10 +48,9 @@ class Account:
         """An attempt at the step after `trail` was judged."""
         self.resamples += 1
         self._judged(found.score)
-        step = found.step
         self.run.note(
-            "resample", tokens=step.tokens, summary=self._figures(trail.index),
-            step=trail.index + 1, attempt=attempt, score=found.score, safe=safe,
+            "resample", tokens=found.step.tokens, summary=self._figures(trail.index),
+            step=trail.index + 1, attempt=attempt, safe=safe, **_verdict(found.score),
         )  # fmt: skip
 
     def steer(self, trail: Trail, phrase: Phrase) -> Commit | None:
@@ -62,7 +63,7 @@ class Account:
         asked = self.run.sampling.logprobs is not None
         return Commit(phrase.tokens, True, [None] * count if asked else None)
 
-    def accept(self, trail: Trail, step: Step, score: float | None) -> Commit:
+    def accept(self, trail: Trail, step: Step, score: Score | None) -> Commit:
         """The step stands."""
         self._judged(score)
         self._widths += len(step.tokens)
@@ -70,21 +71,22 @@ class Account:
         self.run.tally.held_back = max(self.run.tally.held_back, len(step.tokens))
         if not step.blank:
             self._tell("step", trail, step, score, self._figures(trail.index + 1))
-        trail.add(step, score)
+        trail.add(step, None if score is None else score.value)
         asked = self.run.sampling.logprobs is not None
         return Commit(step.tokens, False, (step.logprobs or ()) if asked else None, step.finish)
 
-    def _judged(self, score: float | None) -> None:
+    def _judged(self, score: Score | None) -> None:
         if score is not None:
-            self.lowest = score if self.lowest is None else min(score, self.lowest)
+            self.lowest = score.value if self.lowest is None else min(score.value, self.lowest)
 
     def _tell(
-        self, kind: str, trail: Trail, step: Step, score: float | None, figures: Figures
+        self, kind: str, trail: Trail, step: Step, score: Score | None, figures: Figures
     ) -> None:
         start, end = trail.span(step)
         self.run.note(
             kind, tokens=step.tokens, summary=figures, index=trail.index + 1,
-            stage=step.stage.value, start=start, end=end, length=len(step.tokens), score=score,
+            stage=step.stage.value, start=start, end=end, length=len(step.tokens),
+            **_verdict(score),
         )  # fmt: skip
 
     def _figures(self, standing: int) -> Figures:
@@ -96,6 +98,13 @@ class Account:
             "lowest_score": self.lowest,
             "mean_held_back": round(self._widths / max(1, self._accepted), 3),
         }
+
+
+def _verdict(score: Score | None) -> dict[str, Any]:
+    """The score and what it cost, in tokens that the monitor's own model read and wrote."""
+    if score is None:
+        return {"score": None, "monitor_tokens": 0}
+    return {"score": score.value, "monitor_tokens": score.tokens}
 
 
 async def tries(
@@ -147,7 +156,7 @@ async def _one(
 
 def safe(attempt: Attempt, threshold: float) -> bool:
     """Whether an attempt may stand: judged safe, or its monitor may fail and did."""
-    return not attempt.spent and (attempt.score is None or attempt.score >= threshold)
+    return not attempt.spent and (attempt.value is None or attempt.value >= threshold)
 
 
 def _last(found: Mapping[int, Attempt | Refused], threshold: float) -> int | None:

@@ -13,9 +13,9 @@ from decoders.core.run import Run
 from decoders.core.scope import Ahead, in_turn
 from decoders.core.steps import Cutter, Rules, Step
 from decoders.core.trail import Trail
-from monitors.core.base import Monitor, Stage
+from monitors.core.base import Monitor, Score, Stage
 
-Judged = tuple[Step, float | None]
+Judged = tuple[Step, Score | None]
 AT_ONCE = 16
 """Steps of an answer that are judged at the same time: a slow guard must not be flooded."""
 
@@ -25,8 +25,13 @@ class Attempt:
     """One try at a step and its score; a try that the budget left unjudged is `spent`."""
 
     step: Step
-    score: float | None
+    score: Score | None
     spent: bool = False
+
+    @property
+    def value(self) -> float | None:
+        """The score's value, None without one."""
+        return None if self.score is None else self.score.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ class Watch:
                     reading.add(step, None)
                     yield step, texts
 
-        async def judge(item: tuple[Step, list[str]]) -> float | None:
+        async def judge(item: tuple[Step, list[str]]) -> Score | None:
             return await self._score(*item)
 
         if self.optimistic:
@@ -111,9 +116,8 @@ class Watch:
         """Whether such steps are judged."""
         return step.stage is Stage.THINKING or self.answers
 
-    async def _score(self, step: Step, texts: list[str], again: bool = False) -> float | None:
+    async def _score(self, step: Step, texts: list[str], again: bool = False) -> Score | None:
         """The step's score; None if nothing is to be judged, or the monitor may fail and did."""
         if not self.reads(step) or (step.blank and not again):
             return None
-        verdict = await self.run.score(self.monitor, texts, step.stage)
-        return None if verdict is None else verdict.value
+        return await self.run.score(self.monitor, texts, step.stage)

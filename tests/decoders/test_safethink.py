@@ -186,6 +186,9 @@ async def test_a_violation_is_redone_behind_the_phrase(optimistic: bool, delay: 
     assert fields["lowest_score"] == -1.0
     (rejected,) = nodes(result, "rejected")
     assert rejected["index"] == 3
+    # What each verdict cost: the guard reads all that stands before, too.
+    assert [node["monitor_tokens"] for node in nodes(result, "step")[:2]] == [7, 17]
+    assert (rejected["monitor_tokens"], rejected["length"]) == (27, 10)
     spans = [(n["stage"], n["start"], n["end"]) for n in nodes(result, "step")]
     whole_text = {"thinking": result.reasoning, "answer": result.content}
     assert [whole_text[stage][a:b].strip() for stage, a, b in spans] == [
