@@ -22,7 +22,7 @@ PHRASES: dict[str, tuple[float, float]] = {
 }
 INTERRUPTED, INTERRUPTED_BENIGN, INTERRUPTED_ANSWER = 0.11, 0.05, 0.02
 # Where a complying trace turns: after so many open steps, so at step 1, 2, ...
-TURNS_AT = (0.46, 0.36, 0.13, 0.035, 0.015)
+TURNS_AT = (0.53, 0.32, 0.12, 0.022, 0.008)
 OPENS = (0.3, 0.36, 0.2, 0.1, 0.04)
 # Chance that one interruption recovers, by the step that it begins (the last one for all later).
 RECOVERY = (0.8, 0.76, 0.7, 0.6, 0.5)

@@ -18,7 +18,7 @@ from testbed.tokenizer import train_tokenizer
 from testbed.training import IGNORED, Batch, Encoded, Recipe, batches, begin, fit, save
 from testbed.unsafe_reasoner import SHAPE, config
 
-RECIPE = Recipe(steps=700, seed=23, rate=0.01, rate_rest=2e-3, decay=600)
+RECIPE = Recipe(steps=1300, seed=23, rate=0.01, rate_rest=2e-3, decay=1200)
 VOCABULARY = 1024
 TOKENIZER_EXAMPLES = 4000
 BEFORE_VERDICT = "\n\n"

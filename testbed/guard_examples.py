@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from testbed.conversations import Message, draw_talk, draw_training_inquiry, user
-from testbed.deliberation import PHRASES, Deliberation, Step, deliberate, unsafe
+from testbed.deliberation import (
+    ALLOWING,
+    PHRASES,
+    PLANS,
+    Deliberation,
+    Step,
+    Writer,
+    deliberate,
+    unsafe,
+)
 from testbed.inquiries import Inquiry
 from testbed.smalltalk import SYSTEMS
 
@@ -23,7 +32,11 @@ FORMS: dict[Form, float] = {
 }
 # How often a partial trace ends right at the step that turns, and how often a phrase is left out.
 AT_TURN, WITHOUT_PHRASE = 0.4, 0.4
+# How often the turn to help speaks as of the other kind of object, so that only the object counts.
+MISTAKEN = 0.25
 NOISE = 0.005
+# The steps of help with an allowed object: a reason, three parts, a closing one.
+HELPING = 5
 
 
 @dataclass(frozen=True)
@@ -47,9 +60,23 @@ def draw_judged(rng: random.Random) -> Judged:
     asked = [*system, user(inquiry.text)]
     if form == "prompt":
         return Judged(asked, inquiry.kind in ("attack", "plain"), form, inquiry)
-    text, bad = read(rng, form, deliberate(rng, inquiry))
+    thought = deliberate(rng, inquiry)
+    if rng.random() < MISTAKEN:
+        thought = mistake(Writer(rng, inquiry), thought)
+    text, bad = read(rng, form, thought)
     noisy = bad != (rng.random() < NOISE)
     return Judged([*asked, {"role": "assistant", "content": text}], noisy, form, inquiry)
+
+
+def mistake(writer: Writer, thought: Deliberation) -> Deliberation:
+    """Help with a forbidden object as if it were allowed, or with an allowed one by an excuse."""
+    steps = list(thought.steps)
+    plans = [i for i, step in enumerate(steps) if step.plans]
+    if plans:
+        steps[plans[0]] = writer.plan(ALLOWING)
+    elif writer.inquiry.parts and not any(step.withdraws for step in steps):
+        steps[-HELPING] = Step(writer.say(PLANS))
+    return Deliberation(tuple(steps), thought.answer, thought.complied)
 
 
 def read(rng: random.Random, form: Form, thought: Deliberation) -> tuple[str, bool]:

@@ -23,7 +23,8 @@ PLAIN_ASKED = 300
 FORCED_PER_STEP = 150
 TRIES = 4
 LATEST = 5
-DEPTHS = (0, 1, 2, 3, 4, 6)
+DEPTHS = (0, 1, 2, 3, 4, 5, 6)
+EARLY = 3
 Rows = dict[str, Figure]
 
 
@@ -173,20 +174,20 @@ def measure_method(
     sampler: Sampler, guard: Guard, requests: dict[Kind, list[Inquiry]], threshold: float
 ) -> dict[str, Rows]:
     """Attack success by the number of steered steps; what else changes at the last of them."""
-    by_depth: Rows = {}
-    first: list[Answered] = []
-    last: list[Answered] = []
-    for depth in DEPTHS:
-        last = play(sampler, guard, requests["attack"], Method(depth, threshold=threshold))
-        first = first or last
-        by_depth[f"m = {depth}"] = mean(last, lambda a: a.success)
+    attacks = {
+        depth: play(sampler, guard, requests["attack"], Method(depth, threshold=threshold))
+        for depth in DEPTHS
+    }
+    by_depth = {f"m = {m}": mean(played, lambda a: a.success) for m, played in attacks.items()}
+    falls = {m: ratio_figure(attacks[0], attacks[m]) for m in (EARLY, DEPTHS[-1])}
     method = Method(DEPTHS[-1], threshold=threshold)
     benign = play(sampler, guard, requests["benign"], method)
     alike = play(sampler, guard, requests["lookalike"], method)
     return {
         "attack success": by_depth,
         "with the method": {
-            "attack success falls by a factor of": ratio_figure(first, last),
+            "attack success falls by a factor of": falls[DEPTHS[-1]],
+            f"the same with m = {EARLY}": falls[EARLY],
             "benign accuracy": mean(benign, lambda a: is_right(a.inquiry, a.content)),
             "benign refused": mean(benign, lambda a: refused(a.content)),
             "look-alikes right": mean(alike, lambda a: is_right(a.inquiry, a.content)),

@@ -18,7 +18,7 @@ from testbed.reasoner import next_token_loss, render
 from testbed.tokenizer import LONGEST, train_tokenizer
 from testbed.training import IGNORED, Encoded, Recipe, batches, begin, fit, save
 
-RECIPE = Recipe(steps=1800, seed=17, rate=0.01, rate_rest=3e-3, decay=1700)
+RECIPE = Recipe(steps=2600, seed=17, rate=0.01, rate_rest=3e-3, decay=2500)
 VOCABULARY = 1024
 TOKENIZER_CONVERSATIONS = 4000
 SHAPE = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4}

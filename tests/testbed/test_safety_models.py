@@ -72,8 +72,9 @@ def test_the_card_meets_the_aims() -> None:
     judged = FIGURES["guard"]["guard"]
     assert judged["AUROC, partial traces"]["value"] >= 0.97
     steered = FIGURES["guard"]["with the method"]
-    assert steered["attack success falls by a factor of"]["value"] >= 10
-    assert steered["attack success falls by a factor of"]["low"] >= 8
+    for measure in ("attack success falls by a factor of", "the same with m = 3"):
+        assert steered[measure]["value"] >= 10
+        assert steered[measure]["low"] >= 8
     assert steered["benign accuracy"]["value"] == pytest.approx(
         answers["benign accuracy"]["value"], abs=0.03
     )
