@@ -3,7 +3,8 @@
 Source: arXiv 2602.11096. Beyond the paper: the engine runs on while a step is judged and only a
 violation rolls back (the answer is that of the sequential form); the phrase may stay in the
 context; when no attempt is safe the best one is kept; the last word of the thinking and the answer
-are judged as well. Each has an option that gives the paper's form.
+are judged as well. Each has an option that gives the paper's form. A full trace holds the tokens of
+rejected steps too.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -40,7 +41,9 @@ class SafeThinkOptions(Options):
     """Who watches, below which score a step is redone, how often and how."""
 
     monitor: str | None = Param(
-        None, min_length=1, description="a configured monitor's name; null = the first guard"
+        None,
+        min_length=1,
+        description="a configured monitor's name; null = the first guard, else the first of all",
     )
     threshold: float | None = Param(
         None,

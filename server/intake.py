@@ -273,10 +273,22 @@ def request_for(
         chat=isinstance(body, ChatBody),
         think=chosen.served.think,
         think_open=prompt.think_open,
-        trace=TraceLevel(decoding.trace or "summary"),
+        trace=_trace(decoding, TraceLevel(service.settings.limits.trace)),
         stream_events=bool(decoding.stream_events and body.stream),
         monitors=service.fleet.monitors,
         arrival=terms.arrival,
         skip_special=body.skip_special_tokens is not False,
         on_monitor_error=terms.on_monitor_error,
     )
+
+
+def _trace(decoding: Decoding, most: TraceLevel) -> TraceLevel:
+    """How much is told. Raises `RequestError` for more than the server tells."""
+    levels = list(TraceLevel)
+    if decoding.trace is None:
+        return min(TraceLevel.SUMMARY, most, key=levels.index)
+    asked = TraceLevel(decoding.trace)
+    if levels.index(asked) > levels.index(most):
+        message = f"decoding.trace: at most {most.value!r} here"
+        raise RequestError(message, "decoding.trace", "invalid_value")
+    return asked

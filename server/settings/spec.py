@@ -152,6 +152,8 @@ class Limits(Section):
     """The longest deadline of a request, and what it gets that sets none."""
     n: Positive = 128
     """Choices of one request."""
+    trace: Literal["none", "summary", "full"] = "full"
+    """The fullest trace of a request; a fuller one is 400. Full ones hold what a guard rejected."""
 
     @model_validator(mode="after")
     def _one_fits(self) -> Self:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from server.settings.spec import EngineSpec, ModelSpec, MonitorSpec, ServerSpec, Settings
+from server.settings.spec import EngineSpec, Limits, ModelSpec, MonitorSpec, ServerSpec, Settings
 from tests.fakes.guard import WordGuard
 from tests.server.api.live import CALL, Live, chunks, engine, fault, running, user
 
@@ -23,7 +23,7 @@ SCRIPT = {
 ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 
 
-def settings(on_error: str = "block", keep_alive: float = 5.0) -> Settings:
+def settings(on_error: str = "block", keep_alive: float = 5.0, **limits: Any) -> Settings:
     """One thinking model, watched by the monitor that the test brings."""
     spec = {"kind": "rules", "on_monitor_error": on_error}
     return Settings(
@@ -31,6 +31,7 @@ def settings(on_error: str = "block", keep_alive: float = 5.0) -> Settings:
         engines={"table": EngineSpec(kind="table")},
         monitors={"seven": MonitorSpec.model_validate(spec)},
         models={"tab": ModelSpec(engine="table", think=("<think>", "</think>"))},
+        limits=Limits(**limits),
     )
 
 
@@ -154,6 +155,18 @@ async def test_a_configuration_may_go_on_and_a_request_may_be_stricter() -> None
         body["decoding"]["on_monitor_error"] = "block"
         choice = (await live.chat(**body)).json()["choices"][0]
         assert choice["decoding"]["outcome"] == "refused"
+
+
+async def test_a_server_may_keep_what_was_rejected_to_itself() -> None:
+    """A full trace holds the tokens of rejected steps, and so their text."""
+    body = asking("plan")
+    async with running(settings(trace="summary"), engine(script=SCRIPT), GUARD) as live:
+        assert (await live.chat(**body)).json()["choices"][0]["decoding"]["steered_steps"] == 1
+        body["decoding"]["trace"] = "full"
+        assert fault(await live.chat(**body), 400)["param"] == "decoding.trace"
+    async with running(settings(trace="none"), engine(script=SCRIPT), GUARD) as live:
+        told = (await live.chat(**asking("plan"))).json()["choices"][0]["decoding"]
+    assert not {"trace", "steered_steps"} & set(told)
 
 
 async def test_tools_are_left_alone(watched: Live) -> None:
