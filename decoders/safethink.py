@@ -56,7 +56,12 @@ class SafeThinkOptions(Options):
     max_steered_steps: int | None = Param(
         6, ge=0, description="only the first so many steps are redone (the paper's m); null = all"
     )
-    max_resamples: int = Param(4, ge=1, le=64, description="attempts at a step (the paper's B)")
+    max_resamples: int = Param(
+        4,
+        ge=1,
+        le=64,
+        description="attempts at a step (the paper's B); greedy: one for each phrase",
+    )
     on_exhaust: Literal["best", "last", "refuse"] = Param(
         "best", description="what stands when no attempt is safe; the paper: last"
     )
@@ -188,11 +193,16 @@ def final(options: SafeThinkOptions, step: Step) -> bool:
 
 
 def spelled(run: Run, options: SafeThinkOptions, trail: Trail, step: Step) -> list[Phrase]:
-    """The phrase of each attempt; in the answer of a model that thinks it never shows."""
+    """The phrase of each attempt; in the answer of a model that thinks it never shows.
+
+    Greedy attempts behind one phrase would be the same attempt again, so each phrase gets one.
+    """
     phrases = [options.phrase] if isinstance(options.phrase, str) else options.phrase
     kept = options.keep_phrase and (step.stage is Stage.THINKING or not thinks(run))
+    greedy = run.sampling.temperature == 0
+    count = min(options.max_resamples, len(phrases)) if greedy else options.max_resamples
     made = []
-    for attempt in range(options.max_resamples):
+    for attempt in range(count):
         text = spaced(run, trail.tokens, phrases[attempt % len(phrases)])
         tokens = run.request.engine.tokenizer.encode(text, special=False)
         made.append(Phrase(tuple(tokens), text, kept))

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -243,6 +244,15 @@ async def test_attempts_differ() -> None:
     one = asked(engine, WordGuard("bad", "safely"), max_resamples=8, max_step_tokens=20)
     tried = nodes(await run_on(engine, one), "resample")
     assert len({tuple(node["tokens"]) for node in tried if node["step"] == 3}) == 8
+
+
+@pytest.mark.parametrize(("phrase", "tried"), [("safely", 1), (["safely", "Stop"], 2)])
+async def test_greedy_attempts_are_not_repeated(phrase: str | list[str], tried: int) -> None:
+    engine = table(script={"hello": PLAN})
+    one = asked(engine, WordGuard("bad", "safely"), phrase=phrase, max_step_tokens=20)
+    greedy = replace(one, sampling=replace(one.sampling, temperature=0.0))
+    found = nodes(await run_on(engine, greedy), "resample")
+    assert len([node for node in found if node["step"] == 3]) == tried
 
 
 @pytest.mark.parametrize("how", ["best", "last", "refuse"])
