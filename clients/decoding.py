@@ -36,6 +36,23 @@ def decoding(
 
 @overload
 def decoding(
+    strategy: Literal["args"],
+    *,
+    candidates: int = ...,
+    weight: float = ...,
+    monitor: str | Mapping[str, Any] | None = ...,
+    policy: str | None = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """Likely tokens are scored with the text before them; logit and reward decide together."""
+
+
+@overload
+def decoding(
     strategy: Literal["best_of_n"],
     *,
     samples: int = ...,
@@ -95,6 +112,48 @@ def decoding(
 
 @overload
 def decoding(
+    strategy: Literal["collab"],
+    *,
+    utility: Literal["rollout", "prefix_reward", "implicit"] = ...,
+    target: str | Mapping[str, Any] | None = ...,
+    agents: Sequence[str] | None = ...,
+    candidates: int = ...,
+    alpha: float = ...,
+    reference: str = ...,
+    kl: Literal["state", "token"] = ...,
+    lookahead: int = ...,
+    samples: int = ...,
+    block: int = ...,
+    skip_agreed: float | None = ...,
+    plausible: float = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """For each token the agent speaks whose token has the highest utility."""
+
+
+@overload
+def decoding(
+    strategy: Literal["controlled_decoding"],
+    *,
+    samples: int = ...,
+    block: int = ...,
+    monitor: str | Mapping[str, Any] | None = ...,
+    policy: str | None = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """Several blocks are sampled, the one that the monitor likes best stands, and on it goes."""
+
+
+@overload
+def decoding(
     strategy: Literal["extended_thinking"],
     *,
     mode: Literal["wait", "exact", "minimum"] = ...,
@@ -108,6 +167,22 @@ def decoding(
     on_monitor_error: OnMonitorError | None = None,
 ) -> dict[str, Any]:
     """One trace thinks on: "Wait" where it would end, or a set number of tokens."""
+
+
+@overload
+def decoding(
+    strategy: Literal["genarm"],
+    *,
+    base: str | None = ...,
+    rewards: Sequence[str] | None = ...,
+    alphas: Sequence[float] | None = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """Each token is drawn from a base policy times reward models that are policies themselves."""
 
 
 @overload
@@ -158,6 +233,21 @@ def decoding(
 
 @overload
 def decoding(
+    strategy: Literal["mod"],
+    *,
+    policies: Sequence[str] | None = ...,
+    weights: Sequence[float] | None = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """Each token is drawn from the weighted product of several policies."""
+
+
+@overload
+def decoding(
     strategy: Literal["parallel_thinking"],
     *,
     paths: int = ...,
@@ -200,6 +290,32 @@ def decoding(
     on_monitor_error: OnMonitorError | None = None,
 ) -> dict[str, Any]:
     """Steps judged unsafe are thrown away and redone behind "Wait, think safely"."""
+
+
+@overload
+def decoding(
+    strategy: Literal["sitalign"],
+    *,
+    utility: Literal["rollout", "prefix_reward", "implicit"] = ...,
+    primary: str | Mapping[str, Any] | None = ...,
+    constrained: Sequence[str | Mapping[str, Any] | None] = ...,
+    thresholds: Sequence[float] = ...,
+    units: Literal["raw", "calibrated"] = ...,
+    base: str | None = ...,
+    candidates: int = ...,
+    alpha: float = ...,
+    lambda_solver: Literal["exact", "newton", "expansion"] = ...,
+    lookahead: int = ...,
+    samples: int = ...,
+    caution: float = ...,
+    block: int = ...,
+    budget: Budget | None = None,
+    trace: Trace | None = None,
+    stream_events: bool | None = None,
+    dry_run: bool | None = None,
+    on_monitor_error: OnMonitorError | None = None,
+) -> dict[str, Any]:
+    """A base policy is tilted to a primary reward while others are held above their thresholds."""
 
 
 def decoding(

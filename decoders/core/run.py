@@ -48,7 +48,7 @@ class Run:
     """What a decoder sees of a request.
 
     `prompt` are its token ids, `max_tokens` caps one finished answer (prompt not counted), `think`
-    are the model's markers or None, `sampling` is what the client asked for.
+    are the model's markers or None, `sampling` is what the client asked for, with this run's seed.
     """
 
     def __init__(
@@ -61,6 +61,8 @@ class Run:
         self.think = request.think
         self.max_tokens = request.max_tokens
         self.sampling: Sampling = request.sampling
+        if request.seed is not None:  # of what a decoder draws itself
+            self.sampling = request.sampling.but(seed=derive(request.seed, *path, "draw"))
         self.tally = tally
         self._ledger = ledger
         self._trace = trace

@@ -11,20 +11,44 @@ from dataclasses import replace
 import pytest
 
 from decoders.core.base import DecodeRequest
-from engines.base import Engine, Sampling
+from decoders.core.registry import find
+from engines.base import Capability, Engine, Sampling
 from engines.table import byte_tokenizer
 from tests.fakes.requests import AUTOREGRESSIVE, Whole, request, think, whole
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 PROMPTS = ["What is 2 + 3?", "Say something.", "abc", "<think>so", "7 * 8 =", "One. Two. Three."]
+VOWEL = {"kind": "regex", "pattern": "[aeiou].?$"}
+AHEAD: dict[str, object] = {"candidates": 3, "lookahead": 2}
 PARAMS: dict[str, dict[str, object]] = {
     "parallel_thinking": {"paths": 3, "thinking_budget": 60},
     "extended_thinking": {"mode": "exact", "thinking_budget": 12},
     "safethink": {"boundaries": ["line"], "max_step_tokens": 8, "check_answer": False},
     "best_of_n": {"samples": 3, "thinking_budget": 60},
+    "collab": {**AHEAD, "target": VOWEL},
+    "sitalign": {**AHEAD, "primary": VOWEL, "constrained": ["seven"], "thresholds": [0.5]},
+    "args": {"candidates": 3, "monitor": VOWEL},
+    "controlled_decoding": {"samples": 3, "block": 8, "monitor": VOWEL},
 }
 NEAR = 1e-4
 MOST_NEAR_TIES = 3
+
+
+def over(request: pytest.FixtureRequest, one: str, several: str) -> Engine:
+    """The engine of one model, or of several where the strategy needs them."""
+    needed = find(request.node.callspec.params["name"]).requires
+    found: Engine = request.getfixturevalue(several if Capability.RULES in needed else one)
+    return found
+
+
+@pytest.fixture
+def fast(request: pytest.FixtureRequest) -> Engine:
+    return over(request, "vllm", "ensemble")
+
+
+@pytest.fixture
+def slow(request: pytest.FixtureRequest) -> Engine:
+    return over(request, "reference", "reference_ensemble")
 
 
 def asked(engine: Engine, name: str, prompt: str) -> DecodeRequest:
@@ -57,23 +81,21 @@ async def answers(engine: Engine, name: str, together: bool) -> Sequence[Whole]:
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
-async def test_vllm_says_what_the_reference_says(
-    name: str, vllm: Engine, reference: Engine
-) -> None:
-    wanted = await answers(reference, name, together=False)
+async def test_vllm_says_what_the_reference_says(name: str, fast: Engine, slow: Engine) -> None:
+    wanted = await answers(slow, name, together=False)
     near = 0
     for together in (False, True):
-        got = await answers(vllm, name, together)
-        near += sum(compared(fast, slow) for fast, slow in zip(got, wanted, strict=True))
+        got = await answers(fast, name, together)
+        near += sum(compared(one, other) for one, other in zip(got, wanted, strict=True))
     print(f"{name}: {near} near-ties in {2 * len(PROMPTS)} answers")
     assert near <= MOST_NEAR_TIES
 
 
 @pytest.mark.parametrize("name", AUTOREGRESSIVE)
-async def test_streamed_usage_is_unstreamed_usage(name: str, vllm: Engine) -> None:
+async def test_streamed_usage_is_unstreamed_usage(name: str, fast: Engine) -> None:
     """Events on or off, the answer and what it spent are the same."""
-    quiet = asked(vllm, name, PROMPTS[0])
+    quiet = asked(fast, name, PROMPTS[0])
     one, two = await whole(quiet), await whole(replace(quiet, stream_events=True))
     assert (one.reasoning, one.content, one.finish) == (two.reasoning, two.content, two.finish)
     assert one.usage.committed_tokens == two.usage.committed_tokens
-    assert vllm.running == 0
+    assert fast.running == 0

@@ -1,0 +1,233 @@
+"""Who may speak in an engine, what each would say next, and answers whose tokens a rule chooses.
+
+An engine of one model has one nameless agent. It knows no utility and no strategy.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from decoders.core.base import Commit, DecodeRequest, RequestError
+from decoders.core.run import Run
+from engines.base import Capability, Choice, Delta, Engine, Finish, Rule, TokenLogprob
+from engines.base import UnsupportedError as Unsupported
+from engines.ensemble import Ensemble
+
+T = TypeVar("T")
+FLAT = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+"""Log-probabilities of the model itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What `agent` would say next: one token, or a block of several.
+
+    `logprob` is the first token's (natural log), `reference` the same under what the agent is
+    compared to and `kl` how far its whole next-token distribution is from that, in nats.
+    """
+
+    agent: str | None
+    tokens: tuple[int, ...]
+    logprob: float = 0.0
+    kl: float = 0.0
+    reference: float = 0.0
+    finish: Finish | None = None
+    entries: tuple[TokenLogprob, ...] | None = None
+
+    def commit(self) -> Commit:
+        """Its tokens, as they stand now."""
+        return Commit(self.tokens, False, self.entries, self.finish)
+
+
+def speakers(engine: Engine, named: Sequence[str] | None) -> tuple[str | None, ...]:
+    """The agents: those named, else all policies of an ensemble, else the one model."""
+    if named is not None:
+        return tuple(named)
+    return engine.cast.policies if isinstance(engine, Ensemble) else (None,)
+
+
+def base(engine: Engine, named: str | None) -> str | None:
+    """The policy that is guided: the one named, else an ensemble's reference, else its first."""
+    if named is None and isinstance(engine, Ensemble):
+        return engine.cast.reference or engine.members[0]
+    return named
+
+
+def voice(agent: str | None) -> dict[str, Any]:
+    """Changes of a sampling that let one agent speak."""
+    return {} if agent is None else {"rule": Rule("only", {"policy": agent})}
+
+
+def check_rule(
+    request: DecodeRequest, rule: Rule, renamed: Mapping[str, str] | None = None
+) -> None:
+    """The engine can follow the rule; `RequestError` names the parameter, `renamed` if so."""
+    try:
+        request.engine.check_rule(rule)
+    except Unsupported as fault:
+        name, _, rest = (fault.param or "").partition(".")
+        name = "utility" if name == "model" else (renamed or {}).get(name, name)
+        where = ".".join(filter(None, ("decoding.params", name, rest)))
+        raise RequestError(f"{where}: {fault}", where) from fault
+
+
+def check_agents(
+    request: DecodeRequest, agents: Sequence[str] | None, reference: str, where: str = "agents"
+) -> None:
+    """All agents and the reference exist; without an ensemble none may be named."""
+    if Capability.RULES in request.engine.capabilities:
+        named = {} if agents is None else {"agents": list(agents)}
+        check_rule(request, Rule("propose", {**named, "reference": reference}), {"agents": where})
+    elif agents is not None or reference not in ("mixture", "none"):
+        path = f"decoding.params.{'reference' if agents is None else where}"
+        raise RequestError(f"{path}: the engine has one model and no members", path)
+
+
+async def ruled(run: Run, rule: Rule) -> AsyncGenerator[Commit, None]:
+    """An answer whose tokens the engine chooses by a rule; each choice is noted."""
+    figures: dict[str, Counter[str]] = {}
+    async for delta in run.generate(rule=rule):
+        for token, choice in zip(delta.tokens, delta.choices or (), strict=False):
+            _tell(run, token, choice, figures)
+        yield Commit.of(delta)
+
+
+def _tell(run: Run, token: int, choice: Choice, figures: dict[str, Counter[str]]) -> None:
+    if choice.degraded is not None:
+        run.tally.degraded = choice.degraded
+    for kind, value in (("policies", choice.policy), ("states", choice.notes.get("state"))):
+        if value is not None:
+            figures.setdefault(kind, Counter())[value] += 1
+    summary = {kind: dict(counts) for kind, counts in figures.items()}
+    run.note("token", tokens=[token], summary=summary, policy=choice.policy, **choice.notes)
+
+
+async def proposals(
+    run: Run, done: Sequence[int], agents: Sequence[str | None], count: int, reference: str = "none"
+) -> list[Candidate]:
+    """Each agent's `count` likeliest next tokens, best first; empty when nothing more may come.
+
+    One step of the engine: it costs one sampled token.
+    """
+    wide = max(count, run.sampling.logprobs or 0)
+    changes: dict[str, Any] = {"logprobs": wide}
+    if agents[0] is not None:
+        asked = {"agents": list(agents), "candidates": wide, "reference": reference}
+        changes = {"logprobs": None, "rule": Rule("propose", asked)}
+    purpose = ("propose", len(done))
+    async for delta in run.generate(done, limit=1, purpose=purpose, **FLAT, **changes):
+        if delta.tokens:
+            return _candidates(run, delta, count)
+    return []
+
+
+def _candidates(run: Run, delta: Delta, count: int) -> list[Candidate]:
+    notes: Mapping[str, Any] = _one(delta)
+    if delta.choices:
+        notes = delta.choices[0].notes
+        run.tally.degraded = delta.choices[0].degraded or run.tally.degraded
+        if not notes:  # the rule failed and the first member spoke in its place
+            return [Candidate(run.request.engine.members[0], tuple(delta.tokens))]
+    return [
+        one
+        for place, agent in enumerate(notes["agents"])
+        for one in _ranked(run, agent, place, notes)[:count]
+        if one.logprob > float("-inf")
+    ]
+
+
+def _ranked(run: Run, agent: str | None, place: int, notes: Mapping[str, Any]) -> list[Candidate]:
+    """One agent's tokens, best first."""
+    ranked = list(zip(notes["tokens"][place], notes["logprobs"][place], strict=True))
+    reference = notes["reference"][place] if "reference" in notes else [0.0] * len(ranked)
+    kl, last = notes["kl"][place], ends(run)
+    return [
+        Candidate(
+            agent, (token,), logprob, kl, reference[at],
+            Finish.STOP if token in last else None, _entries(run, token, logprob, ranked),
+        )
+        for at, (token, logprob) in enumerate(ranked)
+    ]  # fmt: skip
+
+
+def _one(delta: Delta) -> dict[str, Any]:
+    """The same notes for an engine of one model, from its log-probabilities."""
+    top = delta.logprobs[0].top if delta.logprobs else ()
+    tokens, logprobs = [token for token, _ in top], [value for _, value in top]
+    return {"agents": [None], "tokens": [tokens], "logprobs": [logprobs], "kl": [0.0]}
+
+
+def _entries(
+    run: Run, token: int, logprob: float, ranked: Sequence[tuple[int, float]]
+) -> tuple[TokenLogprob, ...] | None:
+    top = run.sampling.logprobs
+    return None if top is None else (TokenLogprob(token, logprob, tuple(ranked[:top])),)
+
+
+def ends(run: Run) -> frozenset[int]:
+    """Tokens that end an answer."""
+    eos = run.request.engine.tokenizer.eos_id
+    own = () if eos is None or run.sampling.ignore_eos else (eos,)
+    return frozenset((*own, *run.sampling.stop_token_ids))
+
+
+async def candidates(
+    run: Run, done: Sequence[int], agents: Sequence[str | None], count: int, block: int,
+    reference: str = "none",
+) -> list[Candidate]:  # fmt: skip
+    """What all agents would say next: `count` tokens of each, or blocks of `block` tokens."""
+    if block == 1:
+        return await proposals(run, done, agents, count, reference)
+    if reference == "none":
+        return await blocks(run, done, agents, count, block)
+    kl = {one.agent: one.kl for one in await proposals(run, done, agents, 1, reference)}
+    found = await blocks(run, done, agents, count, block) if kl else []
+    return [replace(one, kl=kl.get(one.agent, 0.0)) for one in found]
+
+
+async def blocks(
+    run: Run, done: Sequence[int], agents: Sequence[str | None], count: int, length: int
+) -> list[Candidate]:
+    """`count` blocks of up to `length` tokens, sampled from each agent; empty ones are left out.
+
+    At temperature 0 an agent has one.
+    """
+    count = 1 if run.sampling.temperature == 0 else count
+    sources = [_block(run, done, agent, i, length) for agent in agents for i in range(count)]
+    return [one for one in await abreast(run, sources) if one.tokens]
+
+
+async def _block(
+    run: Run, done: Sequence[int], agent: str | None, number: int, length: int
+) -> AsyncGenerator[Candidate, None]:
+    tokens: list[int] = []
+    entries: list[TokenLogprob] = []
+    finish = None
+    purpose = ("block", len(done), agent or "", number)
+    async for delta in run.generate(done, limit=length, purpose=purpose, **voice(agent)):
+        tokens += delta.tokens
+        entries += delta.logprobs or ()
+        finish = delta.finish
+    told = None if run.sampling.logprobs is None else tuple(entries)
+    stopped = finish if finish is Finish.STOP else None
+    yield Candidate(agent, tuple(tokens), finish=stopped, entries=told)
+
+
+async def abreast(run: Run, sources: Sequence[AsyncGenerator[T, None]]) -> list[T]:
+    """The one item that each source gives, in their order.
+
+    Side by side, as branches of the run; in turn and in its own place where branches are counted.
+    """
+    counted = run.request.budget.max_branches is not None
+    if not counted and len(sources) > 1:
+        run.fork(len(sources), shared=True)
+    found: dict[int, T] = {}
+    waves = [[source] for source in sources] if counted else [list(sources)]
+    for wave in waves:
+        first = len(found)
+        async with run.together(wave) as moments:
+            async for at, item in moments:
+                if item is not None:
+                    found[first + at] = item
+    return [found[at] for at in sorted(found)]

@@ -1,0 +1,224 @@
+"""SITAlign: a policy near a base one that maximises a reward while others stay above thresholds.
+
+Source: arXiv 2505.23729. For each token the candidates of the base policy are weighed by
+exp((Q_1 + sum lambda_i Q_i) / alpha), with multipliers that keep every E[Q_i] at its threshold or
+above: by a certified solver, or by the paper's closed form in two readings. Each state comes out
+certified, infeasible (then the policy is the one whose worst constraint is best) or unsolved.
+Drawing keeps expectations; at temperature 0 the best candidate that satisfies every threshold is
+taken, else the least violating one. What is kept is kept per step and by estimate: how the
+finished text scores is told at the end.
+"""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from math import log
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field as Param
+
+from decoders.core.base import (
+    Commit,
+    DecodeRequest,
+    Estimate,
+    MonitorCallsSpent,
+    Null,
+    Options,
+    RequestError,
+    decoder,
+    one_row,
+)
+from decoders.core.choosing import Chooser
+from decoders.core.judges import Judge
+from decoders.core.policies import (
+    Candidate,
+    base,
+    candidates,
+    check_agents,
+    check_rule,
+    ruled,
+)
+from decoders.core.run import Run
+from decoders.core.utility import QEstimator, Worth, check_calibrated, reward
+from engines.base import Rule
+from monitors.core.base import Monitor
+
+PARAMS = "decoding.params"
+Threshold = Annotated[float, Param(allow_inf_nan=False)]
+
+
+class SitalignOptions(Options):
+    """What is maximised, what is held up, how that is estimated, how far the base may be left."""
+
+    utility: Literal["rollout", "prefix_reward", "implicit"] = Param(
+        "rollout", description="the paper: rollout; implicit asks no monitor and no rollout"
+    )
+    primary: Judge = Param(
+        None, description="the reward that is maximised: a monitor's name or an inline check, null "
+        "= the first that judges answers; with implicit a reward of the ensemble"
+    )  # fmt: skip
+    constrained: list[Judge] = Param(
+        [], max_length=6, description="rewards that are held up, as primary"
+    )
+    thresholds: list[Threshold] = Param(
+        [], max_length=6, description="the least expectation of each constrained reward; with "
+        "implicit of its advantage at the next token"
+    )  # fmt: skip
+    units: Literal["raw", "calibrated"] = Param(
+        "raw", description="of rewards and thresholds: the monitors' own, or standard deviations "
+        "from the mean of their calibration"
+    )  # fmt: skip
+    base: str | None = Param(
+        None, min_length=1, description="the policy that is tilted; null = an ensemble's reference"
+    )
+    candidates: int = Param(10, ge=1, le=64, description="tokens considered (the paper's k)")
+    alpha: float = Param(1.0, gt=0, le=1e6, description="weight of the divergence from the base")
+    lambda_solver: Literal["exact", "newton", "expansion"] = Param(
+        "exact", description="certified multipliers, or a closed form of the paper's"
+    )
+    lookahead: int = Param(20, ge=1, le=4096, description="tokens of a rollout")
+    samples: int = Param(1, ge=1, le=16, description="rollouts of each candidate")
+    caution: float = Param(
+        0.0, ge=0, le=10, description="standard errors taken off each constrained estimate, since "
+        "a choice favours its own noise; needs two samples"
+    )  # fmt: skip
+    block: int = Param(1, ge=1, le=1024, description="tokens of a candidate; the paper: 1")
+
+
+def implicit(options: SitalignOptions) -> Rule:
+    """The rule that the engine follows."""
+    names = ("primary", "constrained", "base", "candidates", "alpha")
+    parts = {name: getattr(options, name) for name in names}
+    parts |= {"deltas": options.thresholds, "solver": options.lambda_solver}
+    return Rule("sitalign", parts)
+
+
+def rewards(options: SitalignOptions, request: DecodeRequest) -> list[Monitor]:
+    """The primary reward's monitor, then the constrained ones'. Raises `RequestError`."""
+    first = reward(request, options.primary, f"{PARAMS}.primary")
+    held = enumerate(options.constrained)
+    return [first, *(reward(request, one, f"{PARAMS}.constrained.{i}") for i, one in held)]
+
+
+def check(options: SitalignOptions, request: DecodeRequest) -> None:
+    """All names exist, thresholds have a unit, and all goes together."""
+    wrong = None
+    if len(options.thresholds) != len(options.constrained):
+        wrong = "thresholds", "one for each constrained reward"
+    elif options.caution and (options.samples < 2 or options.utility != "rollout"):
+        wrong = "caution", "needs rollouts and two samples of each"
+    elif options.utility == "implicit" and options.block > 1:
+        wrong = "block", "implicit chooses token by token"
+    elif options.utility == "implicit" and not isinstance(options.primary, str):
+        wrong = "primary", "implicit needs a reward of the ensemble by name"
+    elif options.utility == "implicit" and options.units == "calibrated":
+        wrong = "units", "implicit advantages have no calibration"
+    if wrong is not None:
+        raise RequestError(f"{PARAMS}.{wrong[0]}: {wrong[1]}", f"{PARAMS}.{wrong[0]}")
+    if options.utility == "implicit":
+        check_rule(request, implicit(options), {"deltas": "thresholds", "solver": "lambda_solver"})
+        return
+    check_agents(request, None if options.base is None else [options.base], "none", "base")
+    for monitor in rewards(options, request) if options.units == "calibrated" else []:
+        check_calibrated(monitor, f"{PARAMS}.units")
+    rewards(options, request)
+
+
+def estimate(options: SitalignOptions, request: DecodeRequest) -> Estimate:
+    """For each token or block one step, all candidates and their rollouts, each scored by all."""
+    if options.utility == "implicit":
+        return one_row(options, request)
+    rows, kinds = options.candidates * options.samples, 1 + len(options.constrained)
+    steps = -(-request.max_tokens // options.block)
+    ahead = options.lookahead if options.utility == "rollout" else 0
+    sampled = options.candidates * options.block if options.block > 1 else 1
+    tokens = steps * (sampled + rows * ahead)
+    calls = steps * rows * kinds + kinds
+    return Estimate(rows, tokens, steps * (1 + 2 * rows), calls)
+
+
+@decoder(
+    "sitalign",
+    SitalignOptions,
+    source="arXiv 2505.23729",
+    estimate=estimate,
+    null=Null({"candidates": 1}, greedy=True),
+    check=check,
+)
+async def sitalign(run: Run, options: SitalignOptions) -> AsyncGenerator[Commit, None]:
+    """A base policy is tilted to a primary reward while others are held above their thresholds."""
+    if options.utility == "implicit":
+        async for commit in ruled(run, implicit(options)):
+            yield commit
+        return
+    estimator = QEstimator(
+        run, rewards(options, run.request), options.utility, lookahead=options.lookahead,
+        samples=options.samples, calibrated=options.units == "calibrated",
+    )  # fmt: skip
+    speaker, chooser = base(run.request.engine, options.base), Chooser(run)
+    done, states = list[int](), Counter[str]()
+    while found := await candidates(run, done, [speaker], options.candidates, options.block):
+        values = await estimator.worth(done, found) if len(found) > 1 else None
+        best, told = found[0], dict[str, Any](state="unjudged")
+        if values is not None:
+            best, told = chosen(options, chooser, found, values)
+        states[str(told["state"])] += 1
+        run.tally.held_back = max(run.tally.held_back, len(best.tokens))
+        summary = {"states": dict(states), **estimator.spent}
+        run.note("token", tokens=best.tokens, summary=summary, **told)
+        yield best.commit()
+        done += best.tokens
+        if best.finish is not None:
+            break
+    await finished(run, options, estimator, done)
+
+
+def chosen(
+    options: SitalignOptions, chooser: Chooser, found: Sequence[Candidate], values: Sequence[Worth]
+) -> tuple[Candidate, dict[str, Any]]:
+    """The candidate that is drawn or taken, and what is told of the state."""
+    from engines.rules.core.single import settled
+
+    # Sampled blocks carry the base's probability already: each counts the same.
+    even = -log(len(found))
+    near = [one.logprob if options.block == 1 else even for one in found]
+    worth = [
+        [
+            q.means[0],
+            *(m - options.caution * e for m, e in zip(q.means[1:], q.errors[1:], strict=True)),
+        ]
+        for q in values
+    ]
+    state = settled(
+        near, worth, options.thresholds, options.alpha, options.lambda_solver,
+        greedy=chooser.greedy,
+    )  # fmt: skip
+    told: dict[str, Any] = {"state": state.state, "margin": state.margin}
+    if state.place is not None:
+        return found[state.place], {**told, "utility": worth[state.place]}
+    with np.errstate(divide="ignore"):
+        place, best = chooser.drawn(found, np.log(np.array(state.policy)))
+    return best, {**told, "utility": worth[place], "multipliers": state.multipliers}
+
+
+def careful(worth: Worth, caution: float) -> list[float]:
+    """The estimates, those of constrained rewards less some of their standard errors."""
+    less = (caution * error for error in worth.errors[1:])
+    held = (mean - part for mean, part in zip(worth.means[1:], less, strict=True))
+    return [worth.means[0], *held]
+
+
+async def finished(
+    run: Run, options: SitalignOptions, estimator: QEstimator, done: Sequence[int]
+) -> None:
+    """Tells how the finished text scores, and whether it satisfies each threshold."""
+    if not options.constrained or not done:
+        return
+    try:
+        scores = await estimator.score(done)
+    except MonitorCallsSpent:
+        return
+    if scores is not None:
+        pairs = zip(scores[1:], options.thresholds, strict=True)
+        summary = {"rewards": list(scores), "satisfied": [value >= least for value, least in pairs]}
+        run.note("finished", summary=summary)

@@ -1,0 +1,183 @@
+"""Collab against its plain loop over known distributions, and what it costs, notes and refuses."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from decoders.core.base import Budget, DecodeRequest, RequestError, TraceLevel
+from decoders.core.run import estimate
+from engines.base import Sampling
+from engines.drawing import log_softmax
+from engines.table import spell
+from monitors.core.base import Monitor
+from tests.decoders.slow_policies import Marks, World, collab, parted
+from tests.fakes import requests
+from tests.fakes.policies import Pool, pool
+from tests.fakes.requests import Whole, table, whole
+
+AGENTS = ["first", "second", "third"]
+GREEDY = Sampling(temperature=0.0, logprobs=2)
+
+
+@pytest.fixture(scope="module")
+async def engine() -> AsyncIterator[Pool]:
+    made = pool(script={})
+    await made.start()
+    yield made
+    await made.stop()
+
+
+def asked(engine: Any, params: dict[str, Any], **fields: Any) -> DecodeRequest:
+    monitors: dict[str, Monitor] = {"marks": Marks("marks")}
+    fields = {"sampling": GREEDY, "max_tokens": 14, "monitors": monitors, "think": None, **fields}
+    return requests.request(engine, "collab", {"skip_agreed": None, **params}, **fields)
+
+
+def world(engine: Pool, asked: DecodeRequest) -> World:
+    tables = {"first": engine, **{one.name: one for one in engine.others}}
+    decode = engine.tokenizer.decode
+    eos = engine.tokenizer.eos_id or 0
+    return World(
+        lambda name, prefix: log_softmax(tables[name].logits(spell(prefix))),
+        decode,
+        eos,
+        asked.prompt,
+    )
+
+
+def said(result: Whole) -> list[int]:
+    return [token for token, _ in result.logprobs]
+
+
+FORMS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"utility": "rollout", "lookahead": 4}, {"ahead": 4}),
+    ({"utility": "prefix_reward"}, {"ahead": 0}),
+    ({"utility": "prefix_reward", "reference": "base"}, {"ahead": 0, "reference": "base"}),
+    ({"utility": "rollout", "lookahead": 2, "kl": "token"}, {"ahead": 2, "token_form": True}),
+]
+
+
+@pytest.mark.parametrize(("params", "slow"), FORMS, ids=str)
+@pytest.mark.parametrize("alpha", [0.0, 0.4])
+async def test_it_says_what_the_plain_loop_says(
+    engine: Pool, params: dict[str, Any], slow: dict[str, Any], alpha: float
+) -> None:
+    for prompt in ("one", "two words", "three. then"):
+        one = asked(engine, {**params, "candidates": 3, "alpha": alpha}, prompt=prompt)
+        result = await whole(one)
+        wanted = collab(world(engine, one), AGENTS, "marks", p=3, alpha=alpha, steps=14, **slow)
+        assert not parted(said(result), wanted)
+
+
+async def test_rollouts_are_counted_to_the_token(engine: Pool) -> None:
+    monitor = Marks("marks")
+    params = {"candidates": 2, "lookahead": 3, "agents": ["first", "second"]}
+    one = asked(engine, params, max_tokens=5, monitors={"marks": monitor}, trace=TraceLevel.FULL)
+    result = await whole(one)
+    fields, usage = result.summary.fields, result.usage
+    steps = usage.committed_tokens
+    assert fields["rollouts"] <= 4 * steps
+    assert fields["rollout_tokens"] <= 3 * fields["rollouts"]
+    assert usage.generated_tokens == steps + fields["rollout_tokens"]
+    assert usage.monitor_calls == monitor.calls == fields["scored"] == 4 * steps
+    assert usage.engine_requests == steps + fields["rollouts"]
+    assert sum(fields["policies"].values()) == steps
+    known = estimate(one)
+    assert usage.generated_tokens <= known.generated_tokens
+    assert usage.monitor_calls <= known.monitor_calls
+    assert usage.engine_requests <= known.engine_requests
+    nodes = [node for node in (result.summary.trace or {})["nodes"] if node["kind"] == "token"]
+    assert [node["tokens"] for node in nodes] == [[token] for token in said(result)]
+    assert {node["policy"] for node in nodes} <= {"first", "second"}
+    assert all(node["kl"] >= 0 for node in nodes)
+
+
+async def test_where_all_agree_nothing_is_estimated(engine: Pool) -> None:
+    same = {"agents": ["first"], "candidates": 2, "utility": "prefix_reward"}
+    monitor = Marks("marks")
+    one = asked(engine, {**same, "skip_agreed": 1e-9}, monitors={"marks": monitor})
+    plain = await whole(requests.request(engine, sampling=GREEDY, max_tokens=14, think=None))
+    assert said(await whole(one)) == said(plain)
+    assert monitor.calls == 0
+    two = asked(engine, {**same, "agents": AGENTS, "skip_agreed": 1.0}, monitors={"m": monitor})
+    await whole(two)
+    assert monitor.calls > 0
+
+
+async def test_blocks_are_longer_candidates(engine: Pool) -> None:
+    params = {"block": 4, "candidates": 3, "utility": "prefix_reward", "reference": "mixture"}
+    sampling = Sampling(temperature=1.0, logprobs=0)
+    one = asked(engine, params, sampling=sampling, trace=TraceLevel.FULL)
+    result = await whole(one)
+    nodes = [node for node in (result.summary.trace or {})["nodes"] if node["kind"] == "token"]
+    widths = [len(node["tokens"]) for node in nodes]
+    assert max(widths[:-1], default=4) == 4
+    assert sum(widths) == result.usage.committed_tokens
+    assert result.summary.held_back == max(widths)
+    assert any(node["kl"] > 0 for node in nodes)
+    assert result.usage.generated_tokens <= estimate(one).generated_tokens
+
+
+async def test_one_agent_and_one_candidate_is_greedy(engine: Pool) -> None:
+    one = asked(engine, {"agents": ["first"], "candidates": 1})
+    plain = requests.request(engine, sampling=GREEDY, max_tokens=14, think=None)
+    result = await whole(one)
+    assert said(result) == said(await whole(plain))
+    assert result.usage.monitor_calls == 0
+
+
+async def test_branches_that_are_counted_run_in_turn(engine: Pool) -> None:
+    params = {"candidates": 2, "lookahead": 3}
+    free, held = asked(engine, params), asked(engine, params, budget=Budget(max_branches=1))
+    one, two = await whole(free), await whole(held)
+    assert said(one) == said(two)
+    assert (two.summary.branches, estimate(held).rows) == (0, 1)
+    assert one.summary.branches > 0
+
+
+async def test_implicit_is_the_engines_own_rule(engine: Pool) -> None:
+    params = {"utility": "implicit", "target": "wish", "candidates": 4}
+    result = await whole(asked(engine, params, trace=TraceLevel.FULL))
+    assert result.usage.monitor_calls == 0
+    assert result.usage.engine_requests == 1
+    assert sum(result.summary.fields["policies"].values()) == result.usage.committed_tokens
+    nodes = (result.summary.trace or {})["nodes"]
+    assert all({"policy", "utility", "kl", "best"} <= set(node) for node in nodes)
+
+
+@pytest.mark.parametrize(
+    ("params", "param"),
+    [
+        ({"reference": "none"}, "reference"),
+        ({"reference": "nobody"}, "reference"),
+        ({"agents": ["first", "nobody"]}, "agents"),
+        ({"agents": ["first", "first"]}, "agents"),
+        ({"target": "nobody"}, "target"),
+        ({"utility": "implicit"}, "target"),
+        ({"utility": "implicit", "target": "nobody"}, "target"),
+        ({"utility": "implicit", "target": "wish", "kl": "token"}, "kl"),
+        ({"utility": "implicit", "target": "wish", "block": 4}, "block"),
+        ({"kl": "token", "block": 4}, "kl"),
+    ],
+)
+async def test_what_has_no_meaning_is_refused_by_name(
+    engine: Pool, params: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        estimate(asked(engine, params))
+    assert caught.value.param == f"decoding.params.{param}"
+
+
+@pytest.mark.parametrize(
+    ("params", "param"),
+    [
+        ({"agents": ["first"]}, "agents"),
+        ({"reference": "base"}, "reference"),
+        ({"utility": "implicit", "target": "wish"}, "utility"),
+    ],
+)
+async def test_without_members_none_may_be_named(params: dict[str, Any], param: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        estimate(asked(table(), params))
+    assert caught.value.param == f"decoding.params.{param}"
