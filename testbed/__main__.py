@@ -6,23 +6,25 @@ Chooses what to run; knows no recipe.
 import argparse
 from collections.abc import Callable
 
-from testbed import PROMPTS, QUESTIONS
+from testbed import PROMPTS, PUZZLES, QUESTIONS
 from testbed.prompt_lines import write_prompts
+from testbed.puzzles import write_puzzles
 from testbed.tasks import write_held_out
 
-MODELS = ("reasoner", "reward", "unsafe_reasoner", "guard")
+MODELS = ("reasoner", "reward", "unsafe_reasoner", "guard", "diffusion")
 SAFETY = ("unsafe_reasoner", "guard")
 
 
 def train(models: list[str]) -> None:
     """Trains the named models in the order in which they build on each other."""
-    from testbed import guard, reasoner, reward, unsafe_reasoner
+    from testbed import diffusion, guard, reasoner, reward, unsafe_reasoner
 
     recipes: dict[str, Callable[[], float]] = {
         "reasoner": reasoner.train,
         "reward": reward.train,
         "unsafe_reasoner": unsafe_reasoner.train,
         "guard": guard.train,
+        "diffusion": diffusion.train,
     }
     for name in MODELS:
         if name in models:
@@ -31,9 +33,11 @@ def train(models: list[str]) -> None:
 
 def card(models: list[str]) -> None:
     """Measures the named models, together with those measured on the same samples."""
-    from testbed import cards, safety_cards
+    from testbed import cards, diffusion_cards, safety_cards
 
-    if set(models) - set(SAFETY):
+    if "diffusion" in models:
+        diffusion_cards.write_card()
+    if set(models) & {"reasoner", "reward"}:
         cards.write_cards()
     if set(models) & set(SAFETY):
         safety_cards.write_cards()
@@ -48,6 +52,7 @@ def main() -> None:
     if chosen.command == "questions":
         write_held_out(QUESTIONS)
         write_prompts(PROMPTS)
+        write_puzzles(PUZZLES)
         return
     if chosen.command == "train":
         train(chosen.models or list(MODELS))
