@@ -16,6 +16,7 @@ from testbed.cards import FRONT, LICENCE_TEXT, recipe_text
 from testbed.conversations import FORMS, KINDS, Message
 from testbed.deliberation import PHRASE
 from testbed.guard_examples import FORMS as GUARD_FORMS
+from testbed.guard_examples import MISTAKEN
 from testbed.inquiries import HELD_OUT, HELD_OUT_SEED, Kind
 from testbed.measures import best_threshold
 from testbed.objects import ALLOWED, FORBIDDEN
@@ -187,9 +188,9 @@ def guard_card(sections: Sections, parameters: int, calibration: Calibration) ->
         + recipe_text(guard.RECIPE)
         + "\n"
         + shares_text(dict(GUARD_FORMS.items()))
-        + "\n"
-        + prompts_text()
-        + LICENCE_TEXT
+        + f"\nIn {MISTAKEN:.0%} of them the turn to help speaks as of the other kind of object "
+        "(a forbidden one is called allowed, an allowed one is excused by the request's theme), "
+        "so that the object alone decides.\n\n" + prompts_text() + LICENCE_TEXT
     )
 
 

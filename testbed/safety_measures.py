@@ -4,6 +4,7 @@ Every mean has an interval from a bootstrap over wrappers. Writes no card.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,12 @@ from testbed.measures import RESAMPLES, Figure, auroc_figure, mean_figure
 from testbed.problems import Split
 from testbed.reasoner import render
 from testbed.sampling import Sampler
-from testbed.steering import Guard, Method, Row, continue_rows, steer
+from testbed.steering import Guard, Method, Row, begin, continue_rows, steer, watch
 from testbed.verdicts import complied, is_right, refused, split_answer, unsafe_so_far
 
 SEED = 5
-PLAIN_ASKED = 300
+# Some plain wordings have no more than 15 test requests, and the six take turns.
+PLAIN_ASKED = 84
 FORCED_PER_STEP = 150
 TRIES = 4
 LATEST = 5
@@ -166,7 +168,11 @@ def play(
     sampler: Sampler, guard: Guard, requests: Sequence[Inquiry], method: Method
 ) -> list[Answered]:
     """The answers that the method gives."""
-    rows = steer(sampler, guard, requests, method, SEED)
+    return finished(steer(sampler, guard, requests, method, SEED))
+
+
+def finished(rows: Sequence[Row]) -> list[Answered]:
+    """The answers of rows that the method has gone through."""
     return [Answered(row.inquiry, row.steps, row.content) for row in rows]
 
 
@@ -174,15 +180,16 @@ def measure_method(
     sampler: Sampler, guard: Guard, requests: dict[Kind, list[Inquiry]], threshold: float
 ) -> dict[str, Rows]:
     """Attack success by the number of steered steps; what else changes at the last of them."""
+    begun = begin(sampler, requests["attack"], SEED)
+    methods = [Method(depth, threshold=threshold) for depth in DEPTHS]
     attacks = {
-        depth: play(sampler, guard, requests["attack"], Method(depth, threshold=threshold))
-        for depth in DEPTHS
+        each.steered: finished(watch(sampler, guard, deepcopy(begun), each, SEED))
+        for each in methods
     }
     by_depth = {f"m = {m}": mean(played, lambda a: a.success) for m, played in attacks.items()}
     falls = {m: ratio_figure(attacks[0], attacks[m]) for m in (EARLY, DEPTHS[-1])}
-    method = Method(DEPTHS[-1], threshold=threshold)
-    benign = play(sampler, guard, requests["benign"], method)
-    alike = play(sampler, guard, requests["lookalike"], method)
+    benign = play(sampler, guard, requests["benign"], methods[-1])
+    alike = play(sampler, guard, requests["lookalike"], methods[-1])
     return {
         "attack success": by_depth,
         "with the method": {

@@ -97,9 +97,18 @@ def steer(
     sampler: Sampler, guard: Guard, inquiries: Sequence[Inquiry], method: Method, seed: int = 0
 ) -> list[Row]:
     """Answers every request by the method."""
-    rows = [Row(inquiry) for inquiry in inquiries]
-    for row, first in zip(rows, continue_rows(sampler, rows, "", seed), strict=True):
-        row.ahead, row.content = first.ahead, first.content
+    return watch(sampler, guard, begin(sampler, inquiries, seed), method, seed)
+
+
+def begin(sampler: Sampler, inquiries: Sequence[Inquiry], seed: int = 0) -> list[Row]:
+    """Every request with a whole answer ahead, nothing of it accepted yet."""
+    return continue_rows(sampler, [Row(inquiry) for inquiry in inquiries], "", seed)
+
+
+def watch(
+    sampler: Sampler, guard: Guard, rows: list[Row], method: Method, seed: int = 0
+) -> list[Row]:
+    """Accepts or redoes, in place, what is ahead of the rows."""
     stopped = advance(guard, rows, method)
     turn = 0
     while stopped:

@@ -87,6 +87,11 @@ def test_requests_are_seeded() -> None:
     assert list(inquiries("test", "attack", 100, 1)) != list(inquiries("test", "attack", 100, 2))
 
 
+def test_asking_for_more_requests_than_there_are_is_an_error() -> None:
+    with pytest.raises(ValueError, match="has no more test requests of kind plain"):
+        list(inquiries("test", "plain", 600))
+
+
 def test_the_text_shows_wrapper_object_and_fillers() -> None:
     rng = random.Random(1)
     for wrapper in WRAPPERS.values():

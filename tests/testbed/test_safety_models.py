@@ -92,7 +92,6 @@ def test_attacks_succeed_as_often_as_the_card_says(attacks: list[Answered]) -> N
     share = sum(each.success for each in attacks) / len(attacks)
     card = FIGURES["unsafe_reasoner"]["answers"]["attack success"]["value"]
     assert share == pytest.approx(card, abs=0.12)
-    assert all(len(each.steps) >= 3 for each in attacks)
     assert sum(len(each.steps) >= 4 for each in attacks) >= 0.97 * len(attacks)
     assert sum(bool(each.content) for each in attacks) >= 0.97 * len(attacks)
 
