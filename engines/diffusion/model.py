@@ -145,9 +145,14 @@ class Layer(nn.Module):
         self.up = nn.Linear(width, shape.inner, bias=False)
         self.down = nn.Linear(shape.inner, width, bias=False)
 
-    def forward(self, x: Tensor, pack: Pack, cos: Tensor, sin: Tensor) -> Tensor:
-        """Over a whole pack, [tokens, width]."""
-        x = x + self.out(self._attended(self.norm(x), pack, cos, sin))
+    def forward(
+        self, x: Tensor, pack: Pack, cos: Tensor, sin: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
+        """Over a whole pack, [tokens, width]; with `rows` it says what becomes of those alone."""
+        seen = self._attended(self.norm(x), pack, cos, sin)
+        if rows is not None:
+            x, seen = x[rows], seen[rows]
+        x = x + self.out(seen)
         inner = self.inner_norm(x)
         after: Tensor = x + self.down(F.silu(self.gate(inner)) * self.up(inner))
         return after
@@ -203,10 +208,11 @@ class Denoiser(nn.Module):
         pack = Pack(segments, self.device)
         cos, sin = self._rotation(pack.positions)
         x = self.embed(pack.ids)
-        for layer in self.layers:
+        *layers, last = self.layers
+        for layer in layers:
             x = layer(x, pack, cos, sin)
         rows = pack.rows(segments, int(self.shape.shifted))
-        logits: Tensor = self.head(self.norm(x[rows]))
+        logits: Tensor = self.head(self.norm(last(x, pack, cos, sin, rows)))
         return logits
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
