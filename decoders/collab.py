@@ -110,7 +110,8 @@ def estimate(options: CollabOptions, request: DecodeRequest) -> Estimate:
     ahead = options.lookahead if options.utility == "rollout" else 0
     sampled = agents * options.candidates * options.block if options.block > 1 else 0
     tokens = steps * (1 + sampled + rows * ahead)
-    return Estimate(rows, tokens, steps * (1 + 2 * rows), steps * rows)
+    abreast = rows if ahead or options.block > 1 else 1
+    return Estimate(abreast, tokens, steps * (1 + 2 * rows), steps * rows)
 
 
 @decoder(
@@ -175,7 +176,7 @@ def agreed(found: Sequence[Candidate], least: float | None) -> bool:
     firsts: dict[str | None, Candidate] = {}
     for one in found:
         firsts.setdefault(one.agent, one)
-    if least is None or len(found[0].tokens) > 1 or len(firsts) == len(found):
+    if least is None or len(found[0].tokens) > 1:
         return False
     sure = all(one.logprob >= log(least) for one in firsts.values())
     return sure and len({one.tokens for one in firsts.values()}) == 1

@@ -134,7 +134,8 @@ def estimate(options: SitalignOptions, request: DecodeRequest) -> Estimate:
     sampled = options.candidates * options.block if options.block > 1 else 1
     tokens = steps * (sampled + rows * ahead)
     calls = steps * rows * kinds + kinds
-    return Estimate(rows, tokens, steps * (1 + 2 * rows), calls)
+    abreast = rows if ahead or options.block > 1 else 1
+    return Estimate(abreast, tokens, steps * (1 + 2 * rows), calls)
 
 
 @decoder(

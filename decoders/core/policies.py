@@ -214,13 +214,16 @@ async def _block(
     yield Candidate(agent, tuple(tokens), finish=stopped, entries=told)
 
 
-async def abreast(run: Run, sources: Sequence[AsyncGenerator[T, None]]) -> list[T]:
+async def abreast(
+    run: Run, sources: Sequence[AsyncGenerator[T, None]], *, sampling: bool = True
+) -> list[T]:
     """The one item that each source gives, in their order.
 
-    Side by side, as branches of the run; in turn and in its own place where branches are counted.
+    Side by side. Those that sample are branches of the run; where branches are counted they go in
+    turn and in its own place.
     """
-    counted = run.request.budget.max_branches is not None
-    if not counted and len(sources) > 1:
+    counted = sampling and run.request.budget.max_branches is not None
+    if sampling and not counted and len(sources) > 1:
         run.fork(len(sources), shared=True)
     found: dict[int, T] = {}
     waves = [[source] for source in sources] if counted else [list(sources)]

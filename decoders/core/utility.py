@@ -79,7 +79,7 @@ class QEstimator:
             for candidate in distinct.values()
             for number in range(self._samples)
         ]
-        found = await abreast(self._run, sources)
+        found = await abreast(self._run, sources, sampling=self._mode == "rollout")
         if any(scores is None for scores in found) or len(found) < len(sources):
             return None
         told = [scores for scores in found if scores is not None]

@@ -6,6 +6,7 @@ holding their memory. It knows no model and no request.
 """
 
 import os
+import sys
 import time
 from multiprocessing import current_process
 from threading import Thread
@@ -27,7 +28,8 @@ def register() -> None:
         if parent == INIT and SERVER in os.environ:
             parent = int(os.environ[SERVER])  # killed at once, so no longer the parent by now
         Thread(target=_end_with, args=(parent,), name="end with parent", daemon=True).start()
-    _register_model()
+    if "vllm" in sys.modules:  # who calls has it loaded; otherwise nobody looks for models
+        _register_model()
 
 
 _registered = False

@@ -136,6 +136,14 @@ async def test_branches_that_are_counted_run_in_turn(engine: Pool) -> None:
     assert one.summary.branches > 0
 
 
+async def test_what_only_scores_opens_no_branch(engine: Pool) -> None:
+    params = {"candidates": 2, "utility": "prefix_reward"}
+    one = asked(engine, params, budget=Budget(max_branches=1))
+    result = await whole(one)
+    assert (result.summary.branches, estimate(asked(engine, params)).rows) == (0, 1)
+    assert said(result) == said(await whole(asked(engine, params)))
+
+
 async def test_implicit_is_the_engines_own_rule(engine: Pool) -> None:
     params = {"utility": "implicit", "target": "wish", "candidates": 4}
     result = await whole(asked(engine, params, trace=TraceLevel.FULL))
