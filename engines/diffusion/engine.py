@@ -30,7 +30,7 @@ from engines.diffusion.path import Asked, Path
 from engines.diffusion.scheduler import Scheduler
 from engines.diffusion.spec import Spec
 from engines.diffusion.weights import folder_of, load
-from engines.tokenizer import Tokenizer
+from engines.diffusion.words import tokenizer_of
 
 T = TypeVar("T")
 Stream = asyncio.Queue[Delta | Exception]
@@ -76,7 +76,7 @@ class DiffusionEngine(Engine):
 
     def _load(self) -> None:
         folder = folder_of(self.spec.model)
-        self.tokenizer = Tokenizer.load(self.spec.tokenizer or str(folder))
+        self.tokenizer = tokenizer_of(self.spec.tokenizer or str(folder))
         self._model = load(folder, self.spec.device, self._dtype())
         shape = self._model.shape
         self.vocabulary = shape.vocabulary
