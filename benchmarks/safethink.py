@@ -119,6 +119,8 @@ def configuration(checkpoint: Path, far: str, delays: Mapping[str, float]) -> di
     }
     monitors["here"] = {
         "kind": "generative_guard", "model": "builtin:guard", "family": "llama_guard_3",
+        # Random weights write no words, so it finds no verdict in some of them, at the same cost.
+        "on_monitor_error": "continue",
     }  # fmt: skip
     return {
         "engines": {"main": {"kind": "vllm", "model": str(checkpoint), "engine_args": ENGINE_ARGS}},

@@ -132,8 +132,10 @@ async def safethink(run: Run, options: SafeThinkOptions) -> AsyncGenerator[Commi
                 value = None if score is None else score.value
                 judged = trail.score if step.blank and watch.reads(step) else value
                 if judged is not None and judged < threshold and rejected(options, trail, step):
-                    account.unsafe(trail, step, score)
-                    unsafe = step
+                    blanks, unsafe = step.parted(run.request.engine.tokenizer)
+                    if blanks.tokens:
+                        yield account.accept(trail, blanks, None)
+                    account.unsafe(trail, unsafe, score)
                     break
                 yield account.accept(trail, step, score)
         if unsafe is not None:

@@ -6,7 +6,7 @@ cuts them alike. It knows no monitor and no strategy.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Literal
 
@@ -85,6 +85,22 @@ class Step:
     def blank(self) -> bool:
         """Whether it shows nothing."""
         return not self.text.strip()
+
+    def parted(self, tokenizer: Tokenizer) -> tuple["Step", "Step"]:
+        """The white space that it begins with, as a step, and the rest; a blank one is all rest."""
+        stream, width, text = tokenizer.stream(), 0, ""
+        for token in self.tokens:
+            piece = stream.step(token)
+            if self.blank or not piece.isspace() or not self.text.startswith(text + piece):
+                break
+            width, text = width + 1, text + piece
+        entries = (self.logprobs[:width], self.logprobs[width:]) if self.logprobs else (None, None)
+        return (
+            Step(self.tokens[:width], entries[0], text, self.stage),
+            replace(
+                self, tokens=self.tokens[width:], logprobs=entries[1], text=self.text[len(text) :]
+            ),
+        )
 
 
 class Cutter:

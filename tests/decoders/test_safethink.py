@@ -77,6 +77,9 @@ async def slow(one: DecodeRequest, guard: WordGuard) -> list[int]:
             if step.finish is not None:
                 return z
         assert violated is not None
+        spaces = blanks(one, violated)
+        answer, last = heard(answer, last, replace(violated, tokens=spaces, text=""))
+        z += spaces
         phrase = one.engine.tokenizer.encode(spaced(one, z), special=False)
         tries = []
         for b in range(o.max_resamples):
@@ -99,6 +102,14 @@ async def slow(one: DecodeRequest, guard: WordGuard) -> list[int]:
         index += not best.blank
         if best.finish is not None:
             return z
+
+
+def blanks(one: DecodeRequest, step: Step) -> tuple[int, ...]:
+    """The white space that an unsafe step begins with: it stands, only the words are redone."""
+    if step.blank:
+        return ()
+    shown = itertools.takewhile(lambda t: one.engine.tokenizer.decode([t]).isspace(), step.tokens)
+    return tuple(shown)
 
 
 def spaced(one: DecodeRequest, z: list[int]) -> str:
@@ -253,6 +264,16 @@ async def test_greedy_attempts_are_not_repeated(phrase: str | list[str], tried: 
     greedy = replace(one, sampling=replace(one.sampling, temperature=0.0))
     found = nodes(await run_on(engine, greedy), "resample")
     assert len([node for node in found if node["step"] == 3]) == tried
+
+
+async def test_the_phrase_follows_the_line_break_that_an_unsafe_step_began_with() -> None:
+    engine = table(script={"hello": "<think>\nbad\n</think>\n\nx", "safely": SAFE})
+    result = await run_on(engine, asked(engine, WordGuard("bad")))
+    (rejected,) = nodes(result, "rejected")
+    (forced,) = nodes(result, "forced")
+    assert engine.tokenizer.decode(rejected["tokens"]).startswith("bad")
+    assert engine.tokenizer.decode(forced["tokens"]) == "Wait, think safely"
+    assert result.reasoning.startswith("Wait, think safely: no.")
 
 
 @pytest.mark.parametrize("how", ["best", "last", "refuse"])
