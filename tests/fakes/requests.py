@@ -20,7 +20,9 @@ THINKER = "<think>\nlet me see 3+4=7\n</think>\n\nThe answer is 7."
 
 
 AUTOREGRESSIVE = [name for name in names() if Capability.DIFFUSION not in find(name).requires]
-"""The strategies that a table engine can do."""
+"""The strategies of models that write from left to right."""
+SINGLE = [name for name in AUTOREGRESSIVE if Capability.RULES not in find(name).requires]
+"""Those of them that one model alone can do, as on a table engine."""
 DIFFUSION = [name for name in names() if name not in AUTOREGRESSIVE]
 """Those that need a canvas."""
 

@@ -113,8 +113,8 @@ async def test_the_worst_label_passes_through() -> None:
 async def test_members_are_asked_side_by_side_and_end_with_the_caller() -> None:
     stuck = [told(name, 0.0, stuck=True) for name in "ab"]
     call = asyncio.create_task(score(ensemble(*stuck)))
-    for _ in range(10):
-        await asyncio.sleep(0)
+    for _ in range(200):
+        await asyncio.sleep(0.001)
     assert all(member.read for member in stuck)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

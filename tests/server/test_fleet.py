@@ -17,7 +17,7 @@ from server.fleet import Fleet, FleetError
 from server.readiness import State
 from server.settings import Settings
 from tests.fakes.monitors import Told
-from tests.fakes.requests import AUTOREGRESSIVE
+from tests.fakes.requests import SINGLE
 
 Made = Callable[..., Fleet]
 
@@ -226,7 +226,7 @@ def test_the_listing_holds_every_id_that_can_be_asked_for(
 ) -> None:
     fleet = fleet_of(settings)
     ids = [card["id"] for card in fleet.listing()]
-    assert len(ids) == len(set(ids)) == 2 * (1 + len(AUTOREGRESSIVE)) + 1
+    assert len(ids) == len(set(ids)) == 2 * (1 + len(SINGLE)) + 1
     assert {"mini", "mini@plain", "mini@vote-4", "org/slow@v1@best_of_n"} <= set(ids)
     for card in fleet.listing():
         assert card == fleet.card(card["id"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.requests import AUTOREGRESSIVE
+from tests.fakes.requests import SINGLE
 from tests.server.api.live import Live, chunks, user
 
 THOUGHT, SAID = "let me see 3+4=7\n", "The answer is 7."
@@ -58,7 +58,7 @@ CASES: list[dict[str, Any]] = [
     {"messages": [user("euro")]},
     {"max_tokens": 9},
     {"temperature": 1, "seed": -3, "messages": [user("hm")], "max_tokens": 40, "top_p": 0.5},
-    *({"decoding": name, "temperature": 1, "seed": 2, "max_tokens": 60} for name in AUTOREGRESSIVE),
+    *({"decoding": name, "temperature": 1, "seed": 2, "max_tokens": 60} for name in SINGLE),
     {"decoding": {"strategy": "parallel_thinking", "trace": "full"}, "seed": 1, "max_tokens": 60},
     {"decoding": {"budget": {"max_generated_tokens": 7}}},
 ]

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from engines.table import byte_tokenizer
-from tests.fakes.requests import AUTOREGRESSIVE
+from tests.fakes.requests import SINGLE
 from tests.server.api.live import Live, chunks, fault
 
 IDS = byte_tokenizer()
-TAKEN = [name for name in AUTOREGRESSIVE if name != "extended_thinking"]  # that one needs a chat
+TAKEN = [name for name in SINGLE if name != "extended_thinking"]  # that one needs a chat
 
 
 def folded(events: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:

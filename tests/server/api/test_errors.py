@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from server.settings.spec import BudgetSpec, KeySpec, Rate
-from tests.fakes.requests import AUTOREGRESSIVE
+from tests.fakes.requests import SINGLE
 from tests.server.api.live import Live, engine, fault, running, settings, user
 
 DEEP: Any = 1
@@ -330,7 +330,7 @@ async def test_an_error_in_a_stream_is_its_last_event() -> None:
 
 
 async def test_no_strategy_takes_an_unknown_parameter(live: Live) -> None:
-    for name in AUTOREGRESSIVE:
+    for name in SINGLE:
         decoding = {"strategy": name, "params": {"no_such_parameter": 1}}
         error = fault(await live.chat(decoding=decoding), 400)
         assert error["param"] == "decoding.params.no_such_parameter"
