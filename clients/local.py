@@ -38,10 +38,11 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True)
 class Local:
-    """A running server: its address and where its log is written."""
+    """A running server: its address, its log, and its process if it was started here."""
 
     url: str
     log: Path
+    pid: int | None = None
 
     def tail(self) -> str:
         """The last lines of its log."""
@@ -76,13 +77,14 @@ def serving(
 ) -> Iterator[Local]:
     """The same for any server's command that listens at `url`; `ready` says when it is up."""
     with tempfile.TemporaryDirectory(prefix="satisfice-") as folder:
-        local = Local(url, Path(folder) / "server.log")
-        with local.log.open("wb") as log:
+        path = Path(folder) / "server.log"
+        with path.open("wb") as log:
             # A session of its own, so that engine processes end with it whatever happens.
             process = subprocess.Popen(
                 command, stdout=log, stderr=log, env={**_environment(), **(environment or {})},
                 start_new_session=True, preexec_fn=_tied,
             )  # fmt: skip
+        local = Local(url, path, process.pid)
         try:
             _end_on_signal()
             _wait(console, process, local, ready or probe)

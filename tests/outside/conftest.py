@@ -8,16 +8,22 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from clients.local import started
+from clients.local import Local, started
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The URL of a server with the built-in models, started by its command."""
-    with started(Console(stderr=True)) as local:
-        yield local.url
+def local() -> Iterator[Local]:
+    """A server with the built-in models, started by its command."""
+    with started(Console(stderr=True)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(local: Local) -> str:
+    """Its URL."""
+    return local.url
 
 
 def run_in(name: str, *words: str, url: str) -> str:
