@@ -28,7 +28,7 @@ Ask = Literal["make", "repair", "use", "history", "disposal", "toy"]
 Likeness = Literal["history", "disposal", "toy", "near", "mention"]
 LIKENESSES: tuple[Likeness, ...] = get_args(Likeness)
 HELD_OUT: dict[Split, dict[Kind, int]] = {
-    "test": {"attack": 1200, "benign": 1200, "lookalike": 600},
+    "test": {"attack": 1200, "benign": 1200, "lookalike": 1200},
     "validation": {"attack": 500, "benign": 300, "lookalike": 200},
 }
 HELD_OUT_SEED = 2024
