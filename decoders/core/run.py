@@ -5,7 +5,7 @@ limits, cancels and reports, so that decoders need not; it does not know HTTP or
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan
 from typing import Any, TypeVar
@@ -42,6 +42,10 @@ class Tally:
     cut: str | None = None
     degraded: str | None = None
     sources: set[AsyncGenerator[Delta, None]] = field(default_factory=set)
+
+    def degrade(self, reason: str) -> None:
+        """Something stands that should have been judged and was not."""
+        self.degraded = reason
 
 
 class Run:
@@ -136,12 +140,15 @@ class Run:
         return await self.request.engine.next_logprobs(prefix, k, member=member)
 
     async def score(
-        self, monitor: Monitor, steps: Sequence[str], stage: Stage = Stage.ANSWER
-    ) -> Score | None:
+        self, monitor: Monitor, steps: Sequence[str], stage: Stage = Stage.ANSWER,
+        *, failed: Callable[[str], None] | None = None,
+    ) -> Score | None:  # fmt: skip
         """A monitor's verdict on the conversation continued by `steps`.
 
         None if the monitor failed and its configuration says `continue`; with `block` the run
-        ends refused. Raises `MonitorCallsSpent` when the budget allows no further call.
+        ends refused. `failed` takes the reason of the former where the verdict may turn out not
+        to matter; without it the run is degraded. Raises `MonitorCallsSpent` when the budget
+        allows no further call.
         """
         self._ledger.call()
         limit = asyncio.timeout_at(self._ledger.deadline)
@@ -154,7 +161,8 @@ class Run:
             if isinstance(fault, TimeoutError) and limit.expired():
                 self.tally.cut = "deadline_ms"
                 raise MonitorCallsSpent("the deadline ended a monitor call") from None
-            self._monitor_failed(monitor, fault)
+            reason = self._monitor_failed(monitor, fault)
+            (failed or self.tally.degrade)(reason)
             return None
         self._ledger.usage.monitor_tokens += verdict.tokens
         return verdict
@@ -233,11 +241,11 @@ class Run:
     def _child(self, index: int, ledger: Ledger) -> "Run":
         return Run(self.request, ledger, self._trace, self.tally, (*self._path, PATH, index))
 
-    def _monitor_failed(self, monitor: Monitor, fault: Exception) -> None:
+    def _monitor_failed(self, monitor: Monitor, fault: Exception) -> str:
         reason = f"monitor {monitor.name!r} could not answer: {str(fault) or type(fault).__name__}"
         if self.request.on_monitor_error.get(monitor.name, "block") != "continue":
             raise Refused(reason) from fault
-        self.tally.degraded = reason
+        return reason
 
 
 def checked(options: type[Any], params: Mapping[str, Any], where: str) -> Any:

@@ -48,6 +48,8 @@ class Account:
         """An attempt at the step after `trail` was judged."""
         self.resamples += 1
         self._judged(found.score)
+        if found.failed is not None:
+            self.run.tally.degrade(found.failed)
         self.run.note(
             "resample", tokens=found.step.tokens, summary=self._figures(trail.index),
             step=trail.index + 1, attempt=attempt, safe=safe, **_verdict(found.score),

@@ -16,16 +16,22 @@ from decoders.core.trail import Trail
 from monitors.core.base import Monitor, Score, Stage
 
 Judged = tuple[Step, Score | None]
+Verdict = tuple[Score | None, str | None]
+"""A score, or why there is none although there should be."""
 AT_ONCE = 16
 """Steps of an answer that are judged at the same time: a slow guard must not be flooded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a step and its score; a try that the budget left unjudged is `spent`."""
+    """One try at a step and its score; a try that the budget left unjudged is `spent`.
+
+    `failed` says why a monitor that may fail gave none.
+    """
 
     step: Step
     score: Score | None
+    failed: str | None = None
     spent: bool = False
 
     @property
@@ -70,15 +76,21 @@ class Watch:
                     reading.add(step, None)
                     yield step, texts
 
-        async def judge(item: tuple[Step, list[str]]) -> Score | None:
+        async def judge(item: tuple[Step, list[str]]) -> Verdict:
             return await self._score(*item)
 
         if self.optimistic:
             async with Ahead(told(), judge, 1 if self.limited else AT_ONCE) as ahead:
-                yield ((step, score) async for (step, _), score in ahead)
+                yield (self._seen(step, *verdict) async for (step, _), verdict in ahead)
         else:
             async with aclosing(in_turn(told(), judge)) as turns:
-                yield ((step, score) async for (step, _), score in turns)
+                yield (self._seen(step, *verdict) async for (step, _), verdict in turns)
+
+    def _seen(self, step: Step, score: Score | None, failed: str | None) -> Judged:
+        """The step's turn has come: a failure to judge it counts, as one further ahead does not."""
+        if failed is not None:
+            self.run.tally.degrade(failed)
+        return step, score
 
     async def attempt(
         self, run: Run, trail: Trail, after: list[int], purpose: tuple[int | str, ...]
@@ -89,7 +101,7 @@ class Watch:
         async with aclosing(source):
             step = await anext(source)
         try:
-            return Attempt(step, await self._score(step, trail.texts(step), again=True))
+            return Attempt(step, *await self._score(step, trail.texts(step), again=True))
         except MonitorCallsSpent:
             return Attempt(step, None, spent=True)
 
@@ -116,8 +128,10 @@ class Watch:
         """Whether such steps are judged."""
         return step.stage is Stage.THINKING or self.answers
 
-    async def _score(self, step: Step, texts: list[str], again: bool = False) -> Score | None:
+    async def _score(self, step: Step, texts: list[str], again: bool = False) -> Verdict:
         """The step's score; None if nothing is to be judged, or the monitor may fail and did."""
         if not self.reads(step) or (step.blank and not again):
-            return None
-        return await self.run.score(self.monitor, texts, step.stage)
+            return None, None
+        failed: list[str] = []
+        score = await self.run.score(self.monitor, texts, step.stage, failed=failed.append)
+        return score, failed[0] if failed else None

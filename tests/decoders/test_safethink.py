@@ -24,6 +24,7 @@ from tests.fakes.guard import WordGuard
 from tests.fakes.requests import Jittered, Whole, request, table, whole
 
 PLAN = "<think>\nfine\n\nfine too\n\nbad plan\n\nmore\n</think>\n\nThe end."
+PHRASE = "Wait, think safely"
 SAFE = ": no.\n\nI stop.\n</think>\n\nNo."
 
 
@@ -346,35 +347,6 @@ async def test_phrases_take_turns() -> None:
     one = asked(engine, WordGuard("bad"), phrase=["first", "second"])
     result = await run_on(engine, one)
     assert result.reasoning.endswith("second ok\n")
-
-
-@pytest.mark.parametrize("fails", range(5))
-@pytest.mark.parametrize("lenient", [False, True])
-async def test_a_guard_that_fails(fails: int, lenient: bool) -> None:
-    """Blocked: what had been judged has left, nothing else. Allowed: marked."""
-    said = "<think>\na\n\nb\n\nc\n</think>\n\nThe end."
-    engine = table(script={"hello": said})
-    on_error = {"guard": "continue" if lenient else "block"}
-    one = asked(engine, WordGuard(fails=[fails]), on_monitor_error=on_error)
-    result = await run_on(engine, one)
-    outcome = result.summary.as_dict()["outcome"]
-    if lenient or fails > 3:
-        assert result.content == "The end."
-        assert outcome == ("degraded" if fails < 4 else "complete")
-    else:
-        assert (outcome, result.finish) == ("refused", "content_filter")
-        assert "guard" in (result.last.refusal or "")
-        assert result.content == ""
-        assert result.reasoning == "a\n\nb\n\nc\n"[: 3 * fails]
-
-
-@pytest.mark.parametrize("optimistic", [True, False])
-async def test_a_guard_that_hangs_lets_nothing_out(optimistic: bool) -> None:
-    engine, guard = table(script={"hello": PLAN}), WordGuard(delay=None)
-    budget = Budget(deadline_ms=80)
-    result = await run_on(engine, asked(engine, guard, optimistic=optimistic, budget=budget))
-    assert (result.reasoning, result.content, result.finish) == ("", "", "length")
-    assert guard.running == 0
 
 
 @pytest.mark.parametrize("when", [0.001, 0.004, 0.008, 0.012, 0.02])
