@@ -5,19 +5,33 @@ Chooses what to run; knows no recipe.
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
-from testbed import PROMPTS, PUZZLES, QUESTIONS
+from testbed import BREWS, PROMPTS, PUZZLES, QUESTIONS
+from testbed.brews import write_brews
 from testbed.prompt_lines import write_prompts
 from testbed.puzzles import write_puzzles
 from testbed.tasks import write_held_out
 
-MODELS = ("reasoner", "reward", "unsafe_reasoner", "guard", "diffusion")
+BREWERS = ("brewer", "brewer_helpful", "brewer_harmless")
+BREW_REWARDS = ("helpfulness", "harmlessness")
+MODELS = (
+    "reasoner", "reward", "unsafe_reasoner", "guard", "diffusion", *BREWERS, *BREW_REWARDS,
+)  # fmt: skip
 SAFETY = ("unsafe_reasoner", "guard")
 
 
 def train(models: list[str]) -> None:
     """Trains the named models in the order in which they build on each other."""
-    from testbed import diffusion, guard, reasoner, reward, unsafe_reasoner
+    from testbed import (
+        brew_rewards,
+        brewers,
+        diffusion,
+        guard,
+        reasoner,
+        reward,
+        unsafe_reasoner,
+    )
 
     recipes: dict[str, Callable[[], float]] = {
         "reasoner": reasoner.train,
@@ -25,6 +39,8 @@ def train(models: list[str]) -> None:
         "unsafe_reasoner": unsafe_reasoner.train,
         "guard": guard.train,
         "diffusion": diffusion.train,
+        **{name: partial(brewers.train, name) for name in BREWERS},
+        **{name: partial(brew_rewards.train, name) for name in BREW_REWARDS},
     }
     for name in MODELS:
         if name in models:
@@ -33,8 +49,10 @@ def train(models: list[str]) -> None:
 
 def card(models: list[str]) -> None:
     """Measures the named models, together with those measured on the same samples."""
-    from testbed import cards, diffusion_cards, safety_cards
+    from testbed import brew_cards, cards, diffusion_cards, safety_cards
 
+    if set(models) & {*BREWERS, *BREW_REWARDS}:
+        brew_cards.write_cards()
     if "diffusion" in models:
         diffusion_cards.write_card()
     if set(models) & {"reasoner", "reward"}:
@@ -53,6 +71,7 @@ def main() -> None:
         write_held_out(QUESTIONS)
         write_prompts(PROMPTS)
         write_puzzles(PUZZLES)
+        write_brews(BREWS)
         return
     if chosen.command == "train":
         train(chosen.models or list(MODELS))
