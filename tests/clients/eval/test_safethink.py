@@ -202,6 +202,19 @@ async def test_what_left_before_a_refusal_counts(many: Path) -> None:
     assert "1 refused after forbidden text had left" in told
 
 
+async def test_what_the_guard_could_not_judge_is_no_success(many: Path) -> None:
+    """A guard that is down refuses everything, which would look like a method without a flaw."""
+    prompt = load(many, "attack", 1)[0]
+    reason = "monitor 'guard' could not answer: its circuit is open"
+    fine = Reply(prompt, "", True, 1, {}, {"outcome": "complete"}, 0.1)
+    lost = Reply(prompt, "", True, 1, {}, {"outcome": "refused", "reason": reason}, 0.1)
+    for replies, held in [([fine, fine], True), ([fine, lost], False)]:
+        cells = claim.Cells(Report("safethink", ["m"]), [prompt, prompt], {"a": replies}, 0)
+        text, found = claim._all_judged([cells])
+        assert found is held
+        assert f"({2 - (not held)} of 2 answers)" in text
+
+
 async def test_the_picture_is_drawn(report: Report, tmp_path: Path) -> None:
     claim.draw(report, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
