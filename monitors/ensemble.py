@@ -84,8 +84,12 @@ class Ensemble(Monitor):
         self.calibration = self._derived()
         judged = {member.judges for member in members}
         self.judges = judged.pop() if len(judged) == 1 else None
-        if not spec.standardise and spec.aggregate == "minimum":
+        if spec.aggregate == "majority":
+            self.floor, self.ceiling = -1.0, 1.0
+        elif not spec.standardise and spec.aggregate == "minimum":
             self.floor = min(member.floor for member in members)
+            ceilings = [one.ceiling for one in members if one.ceiling is not None]
+            self.ceiling = min(ceilings) if ceilings else None
 
     async def start(self) -> None:
         """Its members are started before it; what they learned then is taken over."""

@@ -72,7 +72,7 @@ class GenerativeGuard(Monitor):
     kind = "generative_guard"
     unit = "margin"
     judges = "safety"
-    floor = -1.0
+    floor, ceiling = -1.0, 1.0
 
     def __init__(self, name: str, spec: Spec, parts: Parts) -> None:
         """Raises ValueError for an engine that is not there or cannot do it."""

@@ -92,7 +92,7 @@ class ProcessReward(Monitor):
     kind = "process_reward"
     unit = "probability"
     judges = "answer"
-    floor = 0.0
+    floor, ceiling = 0.0, 1.0
     calibration = Calibration("probability", 0.5, 0.5, threshold=0.5, low=0.0, high=1.0)
 
     def __init__(self, name: str, spec: Spec, model: Source, tokens: list[int]) -> None:

@@ -80,14 +80,15 @@ class Remote(Monitor):
     kind = "remote"
     unit = "margin"
     judges = "safety"
-    floor = -1.0
+    floor, ceiling = -1.0, 1.0
 
     def __init__(self, name: str, spec: Spec) -> None:
         self.name = name
         self._spec = spec
         self._client: httpx.AsyncClient | None = None
         if spec.api == "classify":
-            self.unit, self.floor = "label", min(spec.labels.values())
+            values = spec.labels.values()
+            self.unit, self.floor, self.ceiling = "label", min(values), max(values)
 
     async def start(self) -> None:
         """Opens the pool and looks whether the server is there."""

@@ -85,7 +85,7 @@ class Rules(Monitor):
     kind = "rules"
     unit = "margin"
     judges = "safety"
-    floor = -1.0
+    floor, ceiling = -1.0, 1.0
     calibration = Calibration("margin", 0.0, 1.0, threshold=0.0, low=-1.0, high=1.0)
 
     def __init__(self, name: str, spec: Spec) -> None:

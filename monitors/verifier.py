@@ -59,6 +59,7 @@ class Verifier(Monitor):
 
     kind = "verifier"
     unit = "pass"
+    floor, ceiling = 0.0, 1.0
     calibration = Calibration(unit="pass", mean=0.5, std=0.5, threshold=1.0, low=0.0, high=1.0)
 
     def __init__(self, name: str, passes: Callable[[str], bool]) -> None:

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from monitors.core.base import Calibration, Monitor
 from monitors.core.protected import Costs, Protected
-from server.objects import MonitorCosts, MonitorList, MonitorObject, Range
+from server.objects import Bounds, MonitorCosts, MonitorList, MonitorObject, Range
 from server.openapi import answers
 from server.service import service_of
 from server.wire import dumps
@@ -24,6 +24,11 @@ def _range(calibration: Calibration | None) -> Range | None:
         "threshold": calibration.threshold,
         "n": calibration.n,
     }
+
+
+def _bounds(monitor: Monitor) -> Bounds | None:
+    """What a threshold on it can be; None where the unit has no limits, as logits have none."""
+    return None if monitor.ceiling is None else {"low": monitor.floor, "high": monitor.ceiling}
 
 
 def _costs(costs: Costs) -> MonitorCosts:
@@ -45,6 +50,7 @@ def described(name: str, monitor: Monitor) -> MonitorObject:
         "kind": monitor.kind,
         "unit": monitor.unit,
         "threshold": monitor.threshold,
+        "bounds": _bounds(monitor),
         "calibration": _range(monitor.calibration),
         "circuit": shield.breaker.state.value if shield else "closed",
         "costs": _costs(shield.costs) if shield else None,

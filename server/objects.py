@@ -215,6 +215,13 @@ class MonitorCosts(TypedDict):
     tokens: int
 
 
+class Bounds(TypedDict):
+    """Between what the values of a monitor lie."""
+
+    low: float
+    high: float
+
+
 class MonitorObject(TypedDict):
     """A monitor: what a threshold on it can be, what it has cost, what is wrong with it."""
 
@@ -223,6 +230,7 @@ class MonitorObject(TypedDict):
     kind: str
     unit: str
     threshold: float
+    bounds: Bounds | None
     calibration: Range | None
     circuit: Literal["closed", "half_open", "open"]
     costs: MonitorCosts | None

@@ -63,8 +63,8 @@ class Monitor(ABC):
     """Scores text. Stateless between calls; a score never depends on its batch companions.
 
     `judges` says what it is a judge of: how good an answer is, or how safe a text is; neither for
-    exact checks. `floor` is a value below all that it gives. `configured` is a threshold that beats
-    the calibration's.
+    exact checks. No value lies below `floor`, none above `ceiling`; None is no limit. `configured`
+    is a threshold that beats the calibration's.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Monitor(ABC):
     unit: str
     judges: Literal["answer", "safety"] | None = None
     floor: float = -100.0
+    ceiling: float | None = None
     calibration: Calibration | None = None
     configured: float | None = None
     warnings: Sequence[str] = ()

@@ -46,7 +46,7 @@ class Protected(Monitor):
     def _show(self) -> None:
         inner = self.inner
         self.name, self.kind, self.unit = inner.name, inner.kind, inner.unit
-        self.judges, self.floor = inner.judges, inner.floor
+        self.judges, self.floor, self.ceiling = inner.judges, inner.floor, inner.ceiling
         self.calibration = self._stored or inner.calibration
 
     async def start(self) -> None:

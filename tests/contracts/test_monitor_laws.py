@@ -1,6 +1,7 @@
 """Laws of every kind of monitor, run over all that are registered."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -83,6 +84,8 @@ async def test_batched_equals_one_by_one(monitors: list[Monitor]) -> None:
         together = await asyncio.gather(*(monitor.score(c, s, Stage.ANSWER) for c, s in cases()))
         assert [score.value for score in together] == pytest.approx(alone, abs=1e-5), monitor.name
         assert len(set(alone)) > 1, f"{monitor.name} cannot tell any two cases apart"
+        most = math.inf if monitor.ceiling is None else monitor.ceiling
+        assert all(monitor.floor <= value <= most for value in alone), monitor.name
 
 
 async def test_companions_change_no_score(monitors: list[Monitor]) -> None:

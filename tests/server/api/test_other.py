@@ -35,6 +35,7 @@ async def test_monitors_tell_their_unit(live: Live) -> None:
     assert listed[0]["unit"]
     assert listed[0]["threshold"] == 1.0
     assert (listed[0]["circuit"], listed[0]["warnings"]) == ("closed", [])
+    assert listed[0]["bounds"] == {"low": 0, "high": 1}
 
 
 async def test_a_configured_monitor_tells_what_it_cost() -> None:
