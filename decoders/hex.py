@@ -2,9 +2,10 @@
 
 Source: arXiv 2510.05040. Beyond the paper: answers are put into canonical form before the vote, and
 paths run in waves (one seed of every block) with the vote tested between them, since all paths of a
-wave end together. Ties go to the answer of the smallest block; stopping early changes neither the
-answer nor its text. The paper takes 256 positions, blocks 8 to 128, 5 seeds, temperature 0.9. A
-single block with many seeds is its control; at temperature 0 all seeds are one.
+wave end together; where nothing may end early they are one wave. Ties go to the answer of the
+smallest block; stopping early changes neither the answer nor its text. The paper takes 256
+positions, blocks 8 to 128, 5 seeds, temperature 0.9. A single block with many seeds is its control;
+at temperature 0 all seeds are one.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -65,10 +66,16 @@ def check(options: HexOptions, request: DecodeRequest) -> None:
 
 
 def estimate(options: HexOptions, request: DecodeRequest) -> Estimate:
-    """All waves; one of them at a time."""
+    """All waves; the widest one at a time."""
     wanted = plan(options, request)
     paths, size = len(wanted.blanks), min(wanted.length, request.max_tokens)
-    return Estimate(len(wanted.blocks), paths * size, paths)
+    rows = max(len(wave) for wave in wanted.waves(wanted.blanks, tested(options)))
+    return Estimate(rows, paths * size, paths)
+
+
+def tested(options: HexOptions) -> bool:
+    """Whether the vote may end early; by likelihood nothing is certain before the last path."""
+    return options.vote_early and options.select == "vote"
 
 
 @decoder(
@@ -95,11 +102,11 @@ async def hex(run: Run, options: HexOptions) -> AsyncGenerator[Commit, None]:
     blanks = wanted.blanks[: len(runs)]
     run.note("started", paths=len(blanks), blocks=wanted.blocks, length=wanted.length)
     done: list[Blank] = []
-    for wave in wanted.waves(blanks):
+    for wave in wanted.waves(blanks, tested(options)):
         await fill(run, options, wave, runs)
         done += wave
         tell(run, done)
-        if options.vote_early and settled(done, blanks, options.select):
+        if tested(options) and settled(done, blanks):
             break
     chosen = best(done, options.select)
     report(run, options, done, chosen)

@@ -80,9 +80,9 @@ class Plan:
     blocks: tuple[int, ...]
     blanks: list[Blank]
 
-    def waves(self, blanks: Sequence[Blank]) -> Iterator[Sequence[Blank]]:
-        """One seed of every block at a time."""
-        size = len(self.blocks)
+    def waves(self, blanks: Sequence[Blank], tested: bool) -> Iterator[Sequence[Blank]]:
+        """One seed of every block at a time; all at once where nothing is tested between them."""
+        size = len(self.blocks) if tested else max(1, len(blanks))
         yield from (blanks[at : at + size] for at in range(0, len(blanks), size))
 
 
@@ -119,10 +119,8 @@ def _length(options: CanvasOptions, request: DecodeRequest, sizes: Sequence[int]
     return length_of(options, short, unit)
 
 
-def settled(done: Sequence[Blank], blanks: Sequence[Blank], select: str) -> bool:
-    """Whether what is still to run cannot change the choice; by likelihood nothing is certain."""
-    if select != "vote":
-        return False
+def settled(done: Sequence[Blank], blanks: Sequence[Blank]) -> bool:
+    """Whether what is still to run cannot change the vote."""
     left = [blank.rank for blank in blanks[len(done) :]]
     return decided([blank.ballot for blank in done], left)
 

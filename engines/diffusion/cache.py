@@ -21,6 +21,10 @@ class Cache:
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
+    def share(self, other: "Cache") -> None:
+        """Holds from now on what `other` holds; both are still empty."""
+        self.keys, self.values = other.keys, other.values
+
     def keep(self, keys: Tensor, values: Tensor) -> None:
         """Takes the next layer's."""
         self.keys.append(keys.clone())

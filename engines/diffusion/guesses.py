@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engines.diffusion.noise import TOKENS, gumbel, keys
+from engines.diffusion.noise import TOKENS, gumbel, keys, signed
 
 NEVER = float("-inf")
 CHUNK = 1 << 25
@@ -32,8 +32,8 @@ class Drawing:
 
     seed: int
     step: int
-    positions: Tensor
-    present: Tensor
+    positions: NDArray[np.int64]
+    present: NDArray[np.int64]
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
@@ -94,12 +94,7 @@ def _drawn(logits: Tensor, drawings: Sequence[Drawing], mask_id: int) -> list[Gu
     if any(one.scaled for one in drawings):
         parts = zip(logits.split_with_sizes(sizes), drawings, strict=True)
         shaped = torch.cat([_shaped(rows, one) for rows, one in parts])
-    noised = [
-        _noised(rows, one)
-        for rows, one in zip(shaped.split_with_sizes(sizes), drawings, strict=True)
-    ]
-    tokens = torch.cat([rows.argmax(-1) for rows in noised])
-    return _judged(logits, shaped, tokens, drawings)
+    return _judged(logits, shaped, _noised(shaped, drawings).argmax(-1), drawings)
 
 
 def _shaped(rows: Tensor, one: Drawing) -> Tensor:
@@ -126,12 +121,27 @@ def _filtered(rows: Tensor, one: Drawing) -> Tensor:
     return rows
 
 
-def _noised(rows: Tensor, one: Drawing) -> Tensor:
-    """Gumbel noise at the path's temperature: the argmax is a draw."""
-    if one.temperature == 0:
+def _noised(rows: Tensor, drawings: Sequence[Drawing]) -> Tensor:
+    """Gumbel noise at every path's temperature, for all at once: the argmax is a draw."""
+    warm = [one for one in drawings if one.temperature > 0]
+    if not warm:
         return rows
-    noise = gumbel(keys(one.seed, TOKENS, one.step, one.positions), rows.shape[1])
-    return rows + noise * (1.0 if one.scaled else one.temperature)
+    sizes = [len(one.positions) for one in warm]
+    places = [
+        np.repeat([signed(one.seed) for one in warm], sizes),
+        np.repeat([one.step for one in warm], sizes),
+        np.concatenate([one.positions for one in warm]),
+    ]
+    seeds, steps, positions = torch.from_numpy(np.stack(places)).to(rows.device)
+    heats = np.repeat([1.0 if one.scaled else one.temperature for one in warm], sizes)
+    noise = gumbel(keys(seeds, TOKENS, steps, positions), rows.shape[1])
+    noise *= torch.from_numpy(heats).to(rows.device)[:, None]
+    if len(warm) == len(drawings):
+        return rows + noise
+    here = np.repeat(
+        [one.temperature > 0 for one in drawings], [len(d.positions) for d in drawings]
+    )
+    return rows.index_put((torch.from_numpy(here).to(rows.device),), noise, accumulate=True)
 
 
 def _judged(
@@ -139,12 +149,14 @@ def _judged(
 ) -> list[Guesses]:
     """Probabilities of the candidates under each path's own convention."""
     sizes = [len(one.positions) for one in drawings]
-    own, after = logits.split_with_sizes(sizes), shaped.split_with_sizes(sizes)
-    rows = [
-        _late(b if one.shaped else a, one) for a, b, one in zip(own, after, drawings, strict=True)
-    ]
-    probability = torch.cat(rows).softmax(-1)
-    present = torch.cat([one.present for one in drawings])
+    rows = logits
+    if any(one.shaped or one.late for one in drawings):
+        own, after = logits.split_with_sizes(sizes), shaped.split_with_sizes(sizes)
+        parts = zip(own, after, drawings, strict=True)
+        rows = torch.cat([_late(b if one.shaped else a, one) for a, b, one in parts])
+    probability = rows.softmax(-1)
+    standing = np.concatenate([one.present for one in drawings])
+    present = torch.from_numpy(standing).to(rows.device)
     pairs = probability.gather(-1, torch.stack([tokens, present], -1))
     numbers = torch.stack([pairs[:, 0], *_ranks(probability, drawings), pairs[:, 1]]).cpu().numpy()
     drawn, found, at = tokens.cpu().numpy(), [], 0

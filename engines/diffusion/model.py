@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,6 +48,9 @@ class Shape:
         return self.width // self.heads
 
 
+Ids = NDArray[np.int64]
+
+
 @dataclass(slots=True)
 class Segment:
     """A run of one sequence's tokens to be forwarded, from position `first` on.
@@ -54,9 +59,9 @@ class Segment:
     are put there. `wanted` are the positions whose logits are asked for.
     """
 
-    ids: Tensor
+    ids: Ids
     first: int
-    wanted: Tensor
+    wanted: Ids
     cache: Cache | None = None
     kept: Cache | None = None
 
@@ -64,6 +69,11 @@ class Segment:
     def size(self) -> tuple[int, int]:
         """What must be equal for attention in one go: tokens here and tokens kept."""
         return len(self.ids), self.cache.length if self.cache else 0
+
+    @property
+    def content(self) -> tuple[int, int, bytes]:
+        """What must be equal for two of them to be one: tokens, place and what is kept."""
+        return id(self.cache.keys) if self.cache else 0, self.first, self.ids.tobytes()
 
 
 @dataclass(slots=True)
@@ -77,32 +87,49 @@ class Group:
 
 
 class Pack:
-    """Segments in one row, those of equal size together."""
+    """Segments in one row, those of equal size together.
 
-    def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
-        self.order = sorted(range(len(segments)), key=lambda i: segments[i].size)
+    Equal ones stand there once: canvases behind one prompt begin alike and often go on alike.
+    `rows` is where the wanted positions' logits stand, segment after segment.
+    """
+
+    def __init__(self, segments: Sequence[Segment], device: torch.device, shift: int) -> None:
+        alike: dict[tuple[int, int, bytes], list[int]] = {}
+        for i, segment in enumerate(segments):
+            alike.setdefault(segment.content, []).append(i)
+        runs = sorted(alike.values(), key=lambda run: segments[run[0]].size)
+        packed = [merged([segments[i] for i in run]) for run in runs]
+        sizes = np.cumsum([0, *(len(one.ids) for one in packed)])
+        rows: list[Ids] = [segment.wanted for segment in segments]
+        for run, at in zip(runs, sizes, strict=False):
+            for i in run:
+                rows[i] = segments[i].wanted + (at - segments[i].first - shift)
+        spans = [np.arange(one.first, one.first + len(one.ids)) for one in packed]
+
+        def there(parts: Sequence[Ids]) -> Tensor:
+            return torch.from_numpy(np.concatenate(parts)).to(device)
+
+        self.ids, self.positions, self.rows = (
+            there(parts) for parts in ([one.ids for one in packed], spans, rows)
+        )
         self.groups: list[Group] = []
-        at = 0
-        for _, alike in groupby((segments[i] for i in self.order), key=lambda s: s.size):
-            same = list(alike)
-            firsts = torch.tensor([segment.first for segment in same], device=device)
-            stop = at + sum(len(segment.ids) for segment in same)
-            self.groups.append(Group(at, stop, same, firsts))
-            at = stop
-        packed = [segments[i] for i in self.order]
-        self.ids = torch.cat([segment.ids for segment in packed])
-        spans = [torch.arange(s.first, s.first + len(s.ids), device=device) for s in packed]
-        self.positions = torch.cat(spans)
-        self.starts = [0] * len(segments)
-        at = 0
-        for i in self.order:
-            self.starts[i] = at
-            at += len(segments[i].ids)
+        for _, group in groupby(range(len(packed)), key=lambda i: packed[i].size):
+            first, *_ = places = list(group)
+            last = places[-1]
+            same = packed[first : last + 1]
+            firsts = there([np.array([one.first for one in same])])
+            self.groups.append(Group(int(sizes[first]), int(sizes[last + 1]), same, firsts))
 
-    def rows(self, segments: Sequence[Segment], shift: int) -> Tensor:
-        """Where in the pack the wanted positions' logits stand, segment after segment."""
-        places = [s.wanted + (at - s.first) for s, at in zip(segments, self.starts, strict=True)]
-        return torch.cat(places) - shift
+
+def merged(twins: Sequence[Segment]) -> Segment:
+    """One segment for several equal ones; all that keep something keep the same."""
+    keeping = [one for one in twins if one.kept is not None]
+    if not keeping:
+        return twins[0]
+    first, *others = (one.kept for one in keeping if one.kept is not None)
+    for other in others:
+        other.share(first)
+    return keeping[0]
 
 
 class Norm(nn.Module):
@@ -205,14 +232,13 @@ class Denoiser(nn.Module):
     @torch.inference_mode()
     def forward(self, segments: Sequence[Segment]) -> Tensor:
         """Logits of the wanted positions, segment after segment, [rows, vocabulary]."""
-        pack = Pack(segments, self.device)
+        pack = Pack(segments, self.device, int(self.shape.shifted))
         cos, sin = self._rotation(pack.positions)
         x = self.embed(pack.ids)
         *layers, last = self.layers
         for layer in layers:
             x = layer(x, pack, cos, sin)
-        rows = pack.rows(segments, int(self.shape.shifted))
-        logits: Tensor = self.head(self.norm(last(x, pack, cos, sin, rows)))
+        logits: Tensor = self.head(self.norm(last(x, pack, cos, sin, pack.rows)))
         return logits
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:

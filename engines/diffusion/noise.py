@@ -32,11 +32,15 @@ def _shifted(words: Tensor, by: int) -> Tensor:
     return (words >> by) & ((1 << (64 - by)) - 1)
 
 
-def keys(seed: int, use: int, step: int, positions: Tensor) -> Tensor:
-    """One key per position (int64), for one path's seed, one use and one step."""
-    base = torch.tensor([signed(seed), use, step], dtype=torch.int64, device=positions.device)
-    key = mixed(base[0:1] + signed(GOLDEN))
-    for word in (base[1:2], base[2:3], positions):
+def keys(seed: int | Tensor, use: int, step: int | Tensor, positions: Tensor) -> Tensor:
+    """One key per position (int64); seed and step are one path's, or every position's own.
+
+    As tensors they are int64 and already `signed`.
+    """
+    if isinstance(seed, int):
+        seed = torch.tensor(signed(seed), device=positions.device)
+    key = mixed(seed + signed(GOLDEN))
+    for word in (use, step, positions):
         key = mixed((key ^ word) + signed(GOLDEN))
     return key
 

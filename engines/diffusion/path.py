@@ -48,11 +48,12 @@ class Path:
         self.canvas = Canvas(self.schedule.length, asked.limit)
         self.forwards = self.step = 0
         self.finish: Finish | None = None
-        self._prompt = torch.tensor(list(asked.prompt), device=device)
+        self._prompt = np.array(asked.prompt, np.int64)
         self._tracks = 2 if self.schedule.guidance else 1
         self._sent = self._told = 0
         self._order: list[Unmasked] = []
         self._first: Tensor | None = None
+        self._at: Places = np.zeros(0, np.int64)
         self._begin(0)
 
     # ---- where it is
@@ -92,7 +93,10 @@ class Path:
         elif self._caches:
             self._cached += 1
         self.forwards += self._tracks
-        rows = self._looked_at() + len(self.asked.prompt)
+        self._at = self._places()
+        # All positions once, for the estimate.
+        seen = np.arange(self.schedule.length) if self._estimating else self._at
+        rows = seen + len(self.asked.prompt)
         return [self._segment(track, refresh, rows) for track in range(self._tracks)]
 
     @property
@@ -105,12 +109,6 @@ class Path:
         due = self.schedule.refresh is not None and self._cached >= self.schedule.refresh
         return not self._caches or due
 
-    def _looked_at(self) -> Tensor:
-        """Canvas positions whose logits are needed: all of them once, for the estimate."""
-        if self._estimating:
-            return torch.arange(self.schedule.length, device=self._device)
-        return torch.as_tensor(self._places(), device=self._device)
-
     @property
     def _estimating(self) -> bool:
         return self.schedule.estimate and self._first is None
@@ -121,7 +119,7 @@ class Path:
             return np.arange(self.start, min(self.stop, self.canvas.limit))
         return self.start + np.flatnonzero(self.canvas.masked(self.start, self.stop))
 
-    def _segment(self, track: int, refresh: bool, rows: Tensor) -> Segment:
+    def _segment(self, track: int, refresh: bool, rows: Places) -> Segment:
         ids = self._ids(track)
         if refresh or not self._caches:
             return Segment(ids, 0, rows, kept=self._caches[track] if refresh else None)
@@ -130,12 +128,12 @@ class Path:
         last = prompt + self.stop if self.schedule.cache == "dual" else self._total
         return Segment(ids[first:last], first, rows, cache=self._caches[track])
 
-    def _ids(self, track: int) -> Tensor:
+    def _ids(self, track: int) -> Places:
         """Prompt and canvas; the second track has its prompt masked."""
         mask = self._shape.mask_id
-        prompt = torch.full_like(self._prompt, mask) if track else self._prompt
-        tokens = np.where(self.canvas.tokens == MASKED, mask, self.canvas.tokens)
-        return torch.cat([prompt, torch.as_tensor(tokens, device=self._device)])
+        prompt = np.full_like(self._prompt, mask) if track else self._prompt
+        tokens = self.canvas.tokens
+        return np.concatenate([prompt, np.where(tokens == MASKED, mask, tokens)])
 
     # ---- what came of it
 
@@ -147,16 +145,14 @@ class Path:
         if not self._estimating:
             return logits
         self._first = logits.double().log_softmax(-1)
-        return logits[torch.as_tensor(self._places(), device=self._device)]
+        return logits[torch.as_tensor(self._at, device=self._device)]
 
     def drawing(self) -> Drawing:
         """How the candidates of the rule's rows are drawn."""
-        sampling, places = self.asked.sampling, self._places()
-        present = np.where(self.canvas.tokens[places] == MASKED, 0, self.canvas.tokens[places])
+        sampling = self.asked.sampling
+        there = self.canvas.tokens[self._at]
         return Drawing(
-            self.asked.seed, self.step,
-            torch.as_tensor(places, device=self._device),
-            torch.as_tensor(present, device=self._device),
+            self.asked.seed, self.step, self._at, np.where(there == MASKED, 0, there),
             sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p,
             self.asked.bias, self.asked.ends,
             late=self.schedule.eos == "last",
@@ -166,7 +162,7 @@ class Path:
 
     def take(self, guesses: Guesses) -> None:
         """Lets the rule choose, fills and masks, and moves on."""
-        places = self._places() - self.start
+        places = self._at - self.start
         view = self._view(places, guesses)
         choice = self.rule.choose(view, self._numbers)
         tokens = np.zeros(self.schedule.block, np.int64)

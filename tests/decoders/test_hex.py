@@ -92,7 +92,8 @@ async def test_seeds_that_cannot_differ_run_once(canvas: DiffusionEngine) -> Non
 async def test_costs_are_known_beforehand(canvas: DiffusionEngine) -> None:
     asked = request(canvas, {"vote_early": False})
     cost, usage = estimate(asked), (await whole(asked)).usage
-    assert (cost.rows, cost.engine_requests, cost.generated_tokens) == (3, 9, 72)
+    assert (cost.rows, cost.engine_requests, cost.generated_tokens) == (9, 9, 72)
+    assert estimate(request(canvas, {"vote_early": True})).rows == 3
     assert usage.engine_requests == 9
     assert usage.generated_tokens == 72
     assert usage.forward_passes == 9 * 4
@@ -193,7 +194,7 @@ def test_ties_go_to_the_smallest_block_and_the_text_to_the_first_path() -> None:
 def test_a_vote_is_settled_when_no_completion_changes_it() -> None:
     def decided(said: list[str | None], rest: int) -> bool:
         paths = [blank(i, i, answer) for i, answer in enumerate([*said, *[None] * rest])]
-        return settled(paths[: len(said)], paths, "vote")
+        return settled(paths[: len(said)], paths)
 
     assert decided(["a", "a", "a"], 2)
     assert decided(["a", "a"], 2)  # a tie would go to the smaller rank

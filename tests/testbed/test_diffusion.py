@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,7 +42,7 @@ def test_the_engines_network_says_the_same(folder: Path) -> None:
     ours = load(folder)(ids)
     theirs = engine_load(folder, "cpu", torch.float32)
     for row, expected in zip(ids, ours, strict=True):
-        said = theirs([Segment(row, 0, torch.arange(40))])
+        said = theirs([Segment(row.numpy(), 0, np.arange(40))])
         assert torch.allclose(said, expected, atol=1e-4, rtol=1e-4)
 
 

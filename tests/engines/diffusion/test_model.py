@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from engines.diffusion.cache import Cache
-from engines.diffusion.model import Denoiser, Segment
+from engines.diffusion.model import Denoiser, Pack, Segment
 from engines.diffusion.weights import load, shape_of
 from tests.fakes.canvases import CONTEXT, llada, slow_dream, slow_llada
 
@@ -15,7 +16,7 @@ IDS = [5, 77, 130, 9, 260, 41, 18, 200, 3, 99, 260, 260]
 
 
 def whole(model: Denoiser, ids: list[int]) -> torch.Tensor:
-    found: torch.Tensor = model([Segment(torch.tensor(ids), 0, torch.arange(1, len(ids)))])
+    found: torch.Tensor = model([Segment(np.array(ids), 0, np.arange(1, len(ids)))])
     return found
 
 
@@ -51,7 +52,7 @@ def test_packed_sequences_do_not_see_each_other(
 ) -> None:
     model = load(request.getfixturevalue(fixture), "cpu", torch.float32)
     sequences = [IDS, IDS[:7], IDS[::-1], IDS[2:9], IDS[1:]]
-    segments = [Segment(torch.tensor(s), 0, torch.arange(1, len(s))) for s in sequences]
+    segments = [Segment(np.array(s), 0, np.arange(1, len(s))) for s in sequences]
     together = model(segments).split([len(s) - 1 for s in sequences])
     for sequence, found in zip(sequences, together, strict=True):
         assert torch.allclose(found, whole(model, sequence), atol=CLOSE, rtol=CLOSE)
@@ -68,9 +69,9 @@ def test_a_part_with_a_cache_equals_the_whole_while_nothing_changed(
     segments, full = [], []
     for ids, start in ((IDS, 6), (IDS[::-1], 5)):
         cache = Cache(len(ids))
-        wanted = torch.arange(start, stop)
-        full.append(model([Segment(torch.tensor(ids), 0, wanted, kept=cache)]))
-        part = torch.tensor(ids[start - shift : stop])
+        wanted = np.arange(start, stop)
+        full.append(model([Segment(np.array(ids), 0, wanted, kept=cache)]))
+        part = np.array(ids[start - shift : stop])
         segments.append(Segment(part, start - shift, wanted, cache=cache))
     assert torch.allclose(model(segments), torch.cat(full), atol=CLOSE, rtol=CLOSE)
 
@@ -78,12 +79,35 @@ def test_a_part_with_a_cache_equals_the_whole_while_nothing_changed(
 def test_a_cache_is_stale_once_something_changed(llada_folder: Path) -> None:
     """Else the law above would hold of a cache that is not used."""
     model = load(llada_folder, "cpu", torch.float32)
-    cache, wanted = Cache(len(IDS)), torch.arange(6, 9)
-    model([Segment(torch.tensor(IDS), 0, wanted, kept=cache)])
+    cache, wanted = Cache(len(IDS)), np.arange(6, 9)
+    model([Segment(np.array(IDS), 0, wanted, kept=cache)])
     changed = [8, *IDS[1:]]
-    full = model([Segment(torch.tensor(changed), 0, wanted)])
-    part = model([Segment(torch.tensor(changed[6:9]), 6, wanted, cache=cache)])
+    full = model([Segment(np.array(changed), 0, wanted)])
+    part = model([Segment(np.array(changed[6:9]), 6, wanted, cache=cache)])
     assert not torch.allclose(part, full, atol=0.01)
+
+
+@pytest.mark.parametrize("fixture", ["llada_folder", "dream_folder"])
+def test_equal_sequences_are_forwarded_once(fixture: str, request: pytest.FixtureRequest) -> None:
+    """Whole ones, with and without a cache to fill, and parts behind what they share."""
+    model = load(request.getfixturevalue(fixture), "cpu", torch.float32)
+    shift, ids, other = int(model.shape.shifted), np.array(IDS), np.array(IDS[::-1])
+    first, second = Cache(len(IDS)), Cache(len(IDS))
+    seen = [np.arange(4, 9), np.arange(2, 7), np.arange(6, 9), np.arange(4, 9)]
+    segments = [
+        Segment(ids, 0, seen[0], kept=first), Segment(other, 0, seen[1]),
+        Segment(ids, 0, seen[2]), Segment(ids, 0, seen[3], kept=second),
+    ]  # fmt: skip
+    assert len(Pack(segments, model.device, shift).ids) == 2 * len(IDS)
+    expected = [model([Segment(one.ids, 0, one.wanted)]) for one in segments]
+    assert torch.allclose(model(segments), torch.cat(expected), atol=CLOSE, rtol=CLOSE)
+    parts = [
+        Segment(ids[6 - shift : 9], 6 - shift, np.arange(6, 9), cache=cache)
+        for cache in (first, second)
+    ]
+    assert len(Pack(parts, model.device, shift).ids) == 3 + shift
+    twice = torch.cat([expected[2], expected[2]])
+    assert torch.allclose(model(parts), twice, atol=CLOSE, rtol=CLOSE)
 
 
 @pytest.mark.parametrize(
