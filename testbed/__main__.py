@@ -1,11 +1,14 @@
 """The command of the testbed: `python -m testbed train [MODEL]`, `card [MODEL]`, `questions`.
 
-Chooses what to run; knows no recipe.
+`train diffusion --seed 32 --into FOLDER` trains the diffusion model once more, from other random
+weights, beside the built-in one. Chooses what to run; knows no recipe.
 """
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from testbed import BREWS, PROMPTS, PUZZLES, QUESTIONS
 from testbed.brews import write_brews
@@ -47,6 +50,14 @@ def train(models: list[str]) -> None:
             print(f"{name}: loss {recipes[name]():.4f}", flush=True)
 
 
+def train_again(seed: int, folder: Path) -> None:
+    """Trains the diffusion model from another seed into a folder of its own."""
+    from testbed import diffusion
+
+    recipe = replace(diffusion.RECIPE, seed=seed)
+    print(f"diffusion, seed {seed}: loss {diffusion.train(folder, recipe):.4f}", flush=True)
+
+
 def card(models: list[str]) -> None:
     """Measures the named models, together with those measured on the same samples."""
     from testbed import brew_cards, cards, diffusion_cards, safety_cards
@@ -66,7 +77,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m testbed", description=__doc__)
     parser.add_argument("command", choices=("train", "card", "questions"))
     parser.add_argument("models", nargs="*", choices=[*MODELS, []], help="default: all")
+    parser.add_argument("--seed", type=int, help="train: another seed, with --into")
+    parser.add_argument("--into", type=Path, help="train: another folder, with --seed")
     chosen = parser.parse_args()
+    if chosen.seed is not None and chosen.into is not None:
+        if (chosen.command, chosen.models) != ("train", ["diffusion"]):
+            parser.error("--seed and --into go with `train diffusion`")
+        train_again(chosen.seed, chosen.into)
+        return
+    if chosen.seed is not None or chosen.into is not None:
+        parser.error("--seed and --into go together")
     if chosen.command == "questions":
         write_held_out(QUESTIONS)
         write_prompts(PROMPTS)

@@ -18,13 +18,14 @@ from testbed.puzzles import CELLS, FAMILIES, LEVELS, Puzzle, draw
 from testbed.tokenizer import train_tokenizer
 from testbed.training import IGNORED, Batch, Recipe, begin, fit
 
-RECIPE = Recipe(steps=1800, seed=31, rate=0.01, rate_rest=2e-3, warmup=100, decay=900)
-ROWS = 128
+RECIPE = Recipe(steps=2400, seed=31, rate=0.01, rate_rest=2e-3, warmup=100, decay=1000)
+ROWS = 64
+WIDTH, INNER = 96, 256
 VOCABULARY = 288
 MASK = "<|mask|>"
 CANVAS = 32
 # Puzzles that are drawn beforehand; every one is seen several times under other masks.
-POOL = 40000
+POOL = 30000
 # So that an example always has something to learn from.
 LEAST = 0.02
 
@@ -105,7 +106,7 @@ def train(folder: Path = DIFFUSION, recipe: Recipe = RECIPE, size: int = POOL) -
     """Trains tokenizer and model from nothing and saves both; returns the last mean loss."""
     begin(recipe)
     tokenizer = make_tokenizer(recipe.seed)
-    model = Denoiser(Form(len(tokenizer)))
+    model = Denoiser(Form(len(tokenizer), WIDTH, inner=INNER))
     loss = fit(model, batches(tokenizer, recipe, size), recipe, masked_loss, "diffusion")
     ids = {"mask": tokenizer.mask_token_id, "eos": tokenizer.eos_token_id,
            "pad": tokenizer.pad_token_id}  # fmt: skip

@@ -14,9 +14,19 @@ import torch
 
 from testbed import DIFFUSION
 from testbed.denoiser import Decoding, fill
-from testbed.diffusion import CANVAS, POOL, RECIPE, ROWS, loaded, read, render
+from testbed.diffusion import CANVAS, POOL, RECIPE, ROWS, WIDTH, loaded, read, render
 from testbed.measures import Figure, mean_figure
-from testbed.puzzles import CLUES, FAMILIES, HELD_OUT, HELD_OUT_SEED, LEVELS, TERMS, Puzzle, puzzles
+from testbed.puzzles import (
+    CLUES,
+    FAMILIES,
+    HELD_OUT,
+    HELD_OUT_SEED,
+    LEVELS,
+    MODULUS,
+    TERMS,
+    Puzzle,
+    puzzles,
+)
 
 ASKED = 600
 BLOCKS = (2, 4, 8, 16, 32)
@@ -106,9 +116,10 @@ def card(rows: Rows, parameters: int) -> str:
         FRONT + "\n# Miniature diffusion model\n\nA masked diffusion language model in LLaDA's own "
         "format (`model_type: llada`, its parameter names) that solves puzzles of sixteen digits: "
         "`sudoku 1000030000200004`, `latin …` (without boxes), `ahead …` and `back …` (running "
-        "sums modulo 10 from the left and from the right). It is made for studying in which order "
-        f"a canvas is filled.\n\n{parameters:,} parameters, bf16; width 128, 4 layers, 4 heads, "
-        "context 64 tokens, canvases of 16 to 32 positions; byte-level BPE, digits one by one.\n\n"
+        f"sums modulo {MODULUS} from the left and from the right). It is made for studying in "
+        f"which order a canvas is filled.\n\n{parameters:,} parameters, bf16; width {WIDTH}, "
+        "4 layers, 4 heads, context 64 tokens, canvases of 16 to 32 positions; byte-level BPE, "
+        "digits one by one.\n\n"
         f"## Figures\n\nMeasured in float32 on {ASKED} test puzzles at temperature 0.9, {SEEDS} "
         f"paths each, two positions a pass on a canvas of {CANVAS} (seed {SEED}). Brackets are 95% "
         "intervals from a bootstrap over solutions.\n\n"

@@ -28,6 +28,8 @@ CELLS = 16
 CLUES = {1: 9, 2: 7, 3: 4}
 # Digits added up in a running sum that are not zero, by level.
 TERMS = {1: 6, 2: 10, 3: 16}
+# Sums are modulo this, so that all families write the same few digits.
+MODULUS = 5
 HELD_OUT: dict[Split, int] = {"validation": 240, "test": 720}
 HELD_OUT_SEED = 2025
 BLANK = "0"
@@ -117,9 +119,9 @@ def _square(rng: random.Random, family: Family, level: int, grid: NDArray[np.int
 def _sum(rng: random.Random, family: Family, level: int) -> Puzzle:
     terms = np.zeros(CELLS, np.int64)
     for place in rng.sample(range(CELLS), TERMS[level]):
-        terms[place] = rng.randint(1, 9)
+        terms[place] = rng.randint(1, MODULUS - 1)
     ordered = terms if family == "ahead" else terms[::-1]
-    sums = ordered.cumsum() % 10
+    sums = ordered.cumsum() % MODULUS
     answer = sums if family == "ahead" else sums[::-1]
     return Puzzle(family, level, _digits(terms), _digits(answer))
 

@@ -13,6 +13,7 @@ from testbed.puzzles import (
     FAMILIES,
     HELD_OUT,
     LEVELS,
+    MODULUS,
     TERMS,
     Family,
     draw,
@@ -56,8 +57,8 @@ def test_sums_run_from_either_end(level: int) -> None:
     for _ in range(20):
         ahead, back = draw(rng, "train", "ahead", level), draw(rng, "train", "back", level)
         for at in range(16):
-            assert int(ahead.answer[at]) == sum(map(int, ahead.given[: at + 1])) % 10
-            assert int(back.answer[at]) == sum(map(int, back.given[at:])) % 10
+            assert int(ahead.answer[at]) == sum(map(int, ahead.given[: at + 1])) % MODULUS
+            assert int(back.answer[at]) == sum(map(int, back.given[at:])) % MODULUS
         assert sum(digit != "0" for digit in back.given) == TERMS[level]
 
 
