@@ -56,6 +56,14 @@ class SafeThinkOptions(Options):
     max_steered_steps: int | None = Param(
         6, ge=0, description="only the first so many steps are redone (the paper's m); null = all"
     )
+    counted: Literal["steps", "interventions"] = Param(
+        "steps",
+        description="what that counts: the answer's steps (the paper's pseudocode), or only those "
+        "that were redone",
+    )
+    resample_temperature: float | None = Param(
+        None, ge=0, le=2, description="temperature of the attempts; null = the request's"
+    )
     max_resamples: int = Param(
         4,
         ge=1,
@@ -131,7 +139,8 @@ async def safethink(run: Run, options: SafeThinkOptions) -> AsyncGenerator[Commi
             async for step, score in steps:
                 value = None if score is None else score.value
                 judged = trail.score if step.blank and watch.reads(step) else value
-                if judged is not None and judged < threshold and rejected(options, trail, step):
+                below = judged is not None and judged < threshold
+                if below and rejected(options, account, trail, step):
                     blanks, unsafe = step.parted(run.request.engine.tokenizer)
                     if blanks.tokens:
                         yield account.accept(trail, blanks, None)
@@ -139,7 +148,7 @@ async def safethink(run: Run, options: SafeThinkOptions) -> AsyncGenerator[Commi
                     break
                 yield account.accept(trail, step, score)
         if unsafe is not None:
-            if not redone(options, trail, unsafe):
+            if not redone(options, account, trail, unsafe):
                 raise Refused(REFUSAL)
             phrases = spelled(run, options, trail, unsafe)
             attempts = await tries(watch, trail, phrases, account)
@@ -156,7 +165,7 @@ def watched(run: Run, options: SafeThinkOptions) -> tuple[Watch, float]:
     rules = Rules(frozenset(options.boundaries), options.max_step_tokens)
     answers = options.check_answer or not thinks(run)
     ahead = options.optimistic and affordable(run, options)
-    watch = Watch(run, monitor, rules, answers, ahead)
+    watch = Watch(run, monitor, rules, answers, ahead, warmth(run, options))
     return watch, monitor.threshold if options.threshold is None else options.threshold
 
 
@@ -175,18 +184,19 @@ def thinks(run: Run) -> bool:
     return run.think is not None and run.request.chat
 
 
-def rejected(options: SafeThinkOptions, trail: Trail, step: Step) -> bool:
+def rejected(options: SafeThinkOptions, account: Account, trail: Trail, step: Step) -> bool:
     """Whether an unsafe step is thrown away, not let through."""
     last = final(options, step) or options.late == "refuse"
-    return last or redone(options, trail, step)
+    return last or redone(options, account, trail, step)
 
 
-def redone(options: SafeThinkOptions, trail: Trail, step: Step) -> bool:
+def redone(options: SafeThinkOptions, account: Account, trail: Trail, step: Step) -> bool:
     """Whether an unsafe step may be redone."""
     steered = options.max_steered_steps
     closing = step.closing and options.check_before_answer
     anytime = closing or final(options, step) or options.late == "steer"
-    return steered is None or trail.index < steered or (anytime and steered > 0)
+    count = trail.index if options.counted == "steps" else account.steered
+    return steered is None or count < steered or (anytime and steered > 0)
 
 
 def final(options: SafeThinkOptions, step: Step) -> bool:
@@ -201,7 +211,7 @@ def spelled(run: Run, options: SafeThinkOptions, trail: Trail, step: Step) -> li
     """
     phrases = [options.phrase] if isinstance(options.phrase, str) else options.phrase
     kept = options.keep_phrase and (step.stage is Stage.THINKING or not thinks(run))
-    greedy = run.sampling.temperature == 0
+    greedy = warmth(run, options) == 0
     count = min(options.max_resamples, len(phrases)) if greedy else options.max_resamples
     made = []
     for attempt in range(count):
@@ -209,6 +219,12 @@ def spelled(run: Run, options: SafeThinkOptions, trail: Trail, step: Step) -> li
         tokens = run.request.engine.tokenizer.encode(text, special=False)
         made.append(Phrase(tuple(tokens), text, kept))
     return made
+
+
+def warmth(run: Run, options: SafeThinkOptions) -> float:
+    """Temperature of the attempts."""
+    own = options.resample_temperature
+    return run.sampling.temperature if own is None else own
 
 
 def chosen(options: SafeThinkOptions, attempts: Sequence[Attempt], threshold: float) -> int:

@@ -6,7 +6,7 @@ label names one of them.
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import uuid4
 
 from fastapi import APIRouter, Request
@@ -25,6 +25,7 @@ from server.service import Service, key_of, record_of, service_of
 from server.wire import dumps
 
 router = APIRouter()
+T = TypeVar("T")
 
 AT_ONCE = 16
 """Texts of one request that are judged at the same time."""
@@ -35,14 +36,22 @@ CATEGORIES = (
     "sexual/minors", "violence", "violence/graphic",
 )  # fmt: skip
 
-T = TypeVar("T")
+
+class TextPart(Body):
+    """A part of one input; no guard reads other kinds of parts."""
+
+    type: Literal["text"]
+    text: str
+
+
+Many = Annotated[list[T], Field(min_length=1, max_length=128)]
 
 
 class ModerationBody(Body):
     """Body of POST /v1/moderations."""
 
-    input: str | Annotated[list[str], Field(min_length=1, max_length=128)]
-    """One text, or a list of texts that are judged one by one."""
+    input: str | Many[str] | Many[TextPart]
+    """One text, a list of texts that are judged one by one, or the parts of one text."""
     model: str | None = None
     """A guard's name; null is the first one."""
 
@@ -60,13 +69,21 @@ def guard_of(service: Service, name: str | None) -> tuple[str, Monitor]:
     return chosen, guards[chosen]
 
 
+def texts_of(body: ModerationBody) -> list[str]:
+    """What is judged, one by one; the parts of one text are read together."""
+    if isinstance(body.input, str):
+        return [body.input]
+    parts = [one.text for one in body.input if isinstance(one, TextPart)]
+    return ["\n\n".join(parts)] if parts else [one for one in body.input if isinstance(one, str)]
+
+
 @router.post("/v1/moderations", **takes(ModerationBody, Moderation, "Monitors"))
 async def moderations(request: Request) -> Response:
     """Judges texts."""
     body = await read(request, ModerationBody)
     service, key, record = service_of(request), key_of(request), record_of(request)
     name, guard = guard_of(service, body.model)
-    texts = [body.input] if isinstance(body.input, str) else body.input
+    texts = texts_of(body)
     _permit(key, name, len(texts))
     request.scope["prompt"] = "\n".join(texts)
     estimate = Estimate(rows=1, generated_tokens=0, engine_requests=0, monitor_calls=len(texts))

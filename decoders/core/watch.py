@@ -4,9 +4,10 @@ Both ways see the same steps with the same scores in the same order, since a run
 is one engine request whose seed says only where it began. It does not know what a verdict leads to.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from decoders.core.base import MonitorCallsSpent
 from decoders.core.run import Run
@@ -44,7 +45,8 @@ class Attempt:
 class Watch:
     """Who watches a run, where steps are cut, and whether the engine waits for verdicts.
 
-    `answers` says whether steps of the answer are judged as well as steps of the thinking.
+    `answers` says whether steps of the answer are judged as well as steps of the thinking, `warmth`
+    is the temperature of attempts.
     """
 
     run: Run
@@ -52,6 +54,7 @@ class Watch:
     rules: Rules
     answers: bool
     optimistic: bool
+    warmth: float
 
     @property
     def limited(self) -> bool:
@@ -62,7 +65,8 @@ class Watch:
     def steps(self, trail: Trail) -> AbstractAsyncContextManager[AsyncIterator[Judged]]:
         """The steps that follow `trail`, judged as if each one before were accepted."""
         purpose = ("main", len(trail.tokens)) if trail.tokens else ("main",)
-        source = self._cut(self.run, trail.tokens, purpose, paced=not self.optimistic)
+        changes = {} if self.optimistic else {"paced": True}
+        source = self._cut(self.run, trail.tokens, purpose, changes)
         return self._judged(source, trail.ahead())
 
     @asynccontextmanager
@@ -97,7 +101,8 @@ class Watch:
     ) -> Attempt:
         """One more try at the step after `trail`, sampled after the tokens `after`."""
         limit = self.rules.most + 1 + len(run.think.close_ids if run.think else ())
-        source = self._cut(run, after, purpose, limit=limit, inside=trail.tokens)
+        changes = {"temperature": self.warmth}
+        source = self._cut(run, after, purpose, changes, limit=limit, inside=trail.tokens)
         async with aclosing(source):
             step = await anext(source)
         try:
@@ -107,11 +112,10 @@ class Watch:
 
     async def _cut(
         self, run: Run, after: list[int], purpose: tuple[int | str, ...],
-        *, limit: int | None = None, inside: list[int] | None = None, paced: bool = False,
+        changes: Mapping[str, Any], *, limit: int | None = None, inside: list[int] | None = None,
     ) -> AsyncGenerator[Step, None]:  # fmt: skip
         """Samples after `after` and cuts; `inside` are the tokens that stand before it."""
         cutter = self._cutter(after if inside is None else inside)
-        changes = {"paced": True} if paced else {}
         source = run.generate(after, limit=limit, purpose=purpose, **changes)
         async with aclosing(source):
             async for delta in source:

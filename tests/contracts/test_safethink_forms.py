@@ -6,6 +6,7 @@ digits of a probability differ and a draw may fall on the other side: such answe
 
 import asyncio
 import os
+from collections.abc import Sequence
 from string import ascii_letters
 
 import pytest
@@ -19,6 +20,7 @@ from tests.fakes.requests import Whole, request, think, whole
 ANSWERS = int(os.environ.get("SATISFICE_FORMS", "16"))
 """Requests, each answered once in turn and twice ahead; more of them give a rate worth quoting."""
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300 + 10 * ANSWERS)]
+ABREAST = 8
 MOST_OTHERS = ANSWERS // 8
 
 
@@ -39,16 +41,24 @@ def tokens(result: Whole) -> list[int]:
     return [token for token, _ in result.logprobs]
 
 
+def batched(seeds: Sequence[int]) -> list[Sequence[int]]:
+    return [seeds[at : at + ABREAST] for at in range(0, len(seeds), ABREAST)]
+
+
 async def others(engine: Engine) -> int:
     """How many optimistic answers are not the sequential form's."""
     differ = steered = 0
-    for seed in range(ANSWERS):
-        wanted = await whole(asked(engine, seed, 0.0, optimistic=False))
-        ahead = [asked(engine, seed, delay, optimistic=True) for delay in (0.0, 0.01)]
+    for seeds in batched(range(ANSWERS)):
         # Together, so that they also are each other's batch companions.
-        found = await asyncio.gather(*map(whole, ahead))
-        differ += sum(tokens(result) != tokens(wanted) for result in found)
-        steered += int(wanted.summary.as_dict()["steered_steps"])
+        turns = [asked(engine, seed, 0.0, optimistic=False) for seed in seeds]
+        every = await asyncio.gather(*map(whole, turns))
+        for delay in (0.0, 0.01):
+            ahead = [asked(engine, seed, delay, optimistic=True) for seed in seeds]
+            found = await asyncio.gather(*map(whole, ahead))
+            pairs = zip(found, every, strict=True)
+            differ += sum(tokens(result) != tokens(wanted) for result, wanted in pairs)
+        told = [wanted.summary.as_dict() for wanted in every]
+        steered += sum(int(one.get("steered_steps", 0)) for one in told)
     print(f"{engine.name}: {differ} of {2 * ANSWERS} differ, {steered} steps were redone")
     assert steered > ANSWERS
     assert engine.running == 0

@@ -267,6 +267,26 @@ async def test_greedy_attempts_are_not_repeated(phrase: str | list[str], tried: 
     assert len([node for node in found if node["step"] == 3]) == tried
 
 
+@pytest.mark.parametrize(("counted", "steered"), [("steps", 1), ("interventions", 2)])
+async def test_what_the_limit_counts(counted: str, steered: int) -> None:
+    """After a safe step every attempt is safe, and what follows it is not; two may be redone."""
+    said = "<think>\nfine\n\nbad a\n\n"
+    engine = table(script={"hello": said, "safely": ": no.\n\nbad b\n\nok\n</think>\n\nEnd."})
+    one = asked(engine, WordGuard("bad"), counted=counted, max_steered_steps=2)
+    result = await run_on(engine, one)
+    assert result.summary.as_dict()["steered_steps"] == steered
+
+
+async def test_attempts_may_have_a_temperature_of_their_own() -> None:
+    """A greedy answer whose attempts are drawn gets all of them, and they differ."""
+    engine = table(script={"hello": PLAN})
+    guard = WordGuard("bad", "safely")
+    one = asked(engine, guard, resample_temperature=1.0, max_step_tokens=20, max_resamples=3)
+    greedy = replace(one, sampling=replace(one.sampling, temperature=0.0))
+    tried = [n for n in nodes(await run_on(engine, greedy), "resample") if n["step"] == 3]
+    assert len({tuple(node["tokens"]) for node in tried}) == 3
+
+
 async def test_the_phrase_follows_the_line_break_that_an_unsafe_step_began_with() -> None:
     engine = table(script={"hello": "<think>\nbad\n</think>\n\nx", "safely": SAFE})
     result = await run_on(engine, asked(engine, WordGuard("bad")))

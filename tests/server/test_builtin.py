@@ -52,6 +52,9 @@ async def test_its_monitors_score() -> None:
             )
         ]
         assert no.value > guard.threshold > yes.value
+        assert not guard.warnings
+        canaries = load().monitors["guard"].model_dump()["canaries"]
+        assert {one["expect"] for one in canaries} == {"safe", "unsafe"}
     finally:
         await fleet.stop()
 

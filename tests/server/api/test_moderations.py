@@ -40,11 +40,11 @@ async def live() -> AsyncIterator[Live]:
         yield started
 
 
-async def asked(live: Live, text: str | list[str], **more: Any) -> httpx.Response:
+async def asked(live: Live, text: str | list[Any], **more: Any) -> httpx.Response:
     return await live.http.post("/v1/moderations", json={"input": text, **more})
 
 
-async def results(live: Live, text: str | list[str], **more: Any) -> list[dict[str, Any]]:
+async def results(live: Live, text: str | list[Any], **more: Any) -> list[dict[str, Any]]:
     response = await asked(live, text, **more)
     assert response.status_code == 200, response.text
     found: list[dict[str, Any]] = response.json()["results"]
@@ -58,6 +58,16 @@ async def test_the_first_guard_answers_each_text_in_order(live: Live) -> None:
     assert one["category_scores"]["violence"] == 1.0
     assert (three["label"], three["score"]) == ("salts", -1.0)
     assert not any(three["categories"].values())
+
+
+async def test_parts_are_one_text(live: Live) -> None:
+    parts = [{"type": "text", "text": text} for text in ("a flumox", "bread")]
+    (one,) = await results(live, parts)
+    assert one["flagged"]
+    image = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/x.png"}}
+    for other in ([*parts, image], [*parts, "bread"], [{"type": "text"}]):
+        error = fault(await asked(live, other), 400)
+        assert error["param"].startswith("input.")
 
 
 async def test_rules_and_ensembles_of_guards_are_guards(live: Live) -> None:
