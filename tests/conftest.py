@@ -1,4 +1,4 @@
-"""What all tests share: logs as a server has them, and one ensemble of miniature policies.
+"""What all tests share: logs as a server has them, seeded examples, one ensemble of policies.
 
 The server's logs go to stderr, as they do when it is started. An ensemble is asked for in several
 folders, so it is made here and loaded once.
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from engines.base import Engine
 from engines.registry import build
@@ -15,6 +16,9 @@ from server import logs
 from tests.policies import ensemble_spec, make_policies
 
 logs.configure("warning", format="json")
+# The same examples in every run, and none fails for being slow on a busy machine.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
