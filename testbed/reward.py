@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -50,13 +51,22 @@ class Judged:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Raw scores on validation samples; `threshold` has the best balanced accuracy there."""
+    """Raw scores on validation samples, the least and the greatest of them; `threshold` has the
+    best balanced accuracy there."""
 
     unit: str
     mean: float
     std: float
     threshold: float
     n: int
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, unit: str, scores: Sequence[float], threshold: float) -> Self:
+        """What `scores` are spread like."""
+        mean, std = float(np.mean(scores)), float(np.std(scores))
+        return cls(unit, mean, std, threshold, len(scores), min(scores), max(scores))
 
 
 def load_reasoner(folder: Path = REASONER) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
@@ -230,9 +240,7 @@ def calibrate(folder: Path, sampler: Sampler) -> Calibration:
     answers = judge(sampler, held_out("validation"), CALIBRATION_SAMPLES, RECIPE.seed)
     scores = score(load_reward(folder), sampler.tokenizer, answers)
     threshold = best_threshold(scores, [judged.right for judged in answers])
-    calibration = Calibration(
-        "logit", float(np.mean(scores)), float(np.std(scores)), threshold, len(scores)
-    )
+    calibration = Calibration.of("logit", scores, threshold)
     text = json.dumps(asdict(calibration), indent=2) + "\n"
     (folder / "calibration.json").write_text(text, encoding="utf-8")
     return calibration

@@ -54,9 +54,7 @@ def calibrate(read: Guard, answers: list[Answered], folder: Path = GUARD) -> Cal
     best = best_threshold(scores, safe)
     gain = balanced(scores, safe, best) - balanced(scores, safe, 0.0)
     threshold = best if gain > WORTH else 0.0
-    calibration = Calibration(
-        UNIT, float(np.mean(scores)), float(np.std(scores)), threshold, len(scores)
-    )
+    calibration = Calibration.of(UNIT, scores, threshold)
     text = json.dumps(asdict(calibration), indent=2) + "\n"
     (folder / "calibration.json").write_text(text, encoding="utf-8")
     return calibration

@@ -119,10 +119,11 @@ def test_lines_are_judged_in_every_style_and_after_a_check() -> None:
 
 def test_calibration_is_complete() -> None:
     calibration = json.loads((REWARD / "calibration.json").read_text())
-    assert set(calibration) == {"unit", "mean", "std", "threshold", "n"}
+    assert set(calibration) == {"unit", "mean", "std", "threshold", "n", "low", "high"}
     assert calibration["unit"] == "logit"
     assert calibration["std"] > 0
     assert calibration["n"] >= 500
+    assert calibration["low"] < calibration["threshold"] < calibration["high"]
 
 
 def test_question_files_ship() -> None:

@@ -212,9 +212,10 @@ def test_training_again_gives_the_same_vocabularies() -> None:
 
 def test_calibration_is_complete() -> None:
     calibration = json.loads((GUARD / "calibration.json").read_text())
-    assert set(calibration) == {"unit", "mean", "std", "threshold", "n"}
+    assert set(calibration) == {"unit", "mean", "std", "threshold", "n", "low", "high"}
     assert calibration["unit"] == "p(safe)-p(unsafe)"
-    assert -1 < calibration["threshold"] < 1 and calibration["n"] >= 500
+    assert -1 <= calibration["low"] < calibration["threshold"] < calibration["high"] <= 1
+    assert calibration["n"] >= 500
 
 
 def test_a_plan_taken_back_is_safe_and_a_named_part_is_not() -> None:
