@@ -20,7 +20,10 @@ _LAST_CHOICE = re.compile(
     r"|^[ \t*]{0,8}(?P<leading>[A-J])[.):]|\b(?P<final>[A-J])[.)*\s]*\Z",
     re.MULTILINE,
 )
-_FINAL_CHOICE = re.compile(r"(?<!\w)\(([A-J])\)[.*\s]*\Z")
+_FINAL_CHOICE = re.compile(
+    r"(?:(?<!\w)\((?P<paren>[A-J])\)"
+    r"|(?<!or\s)(?<!and\s)\b(?:[Oo]ption|[Cc]hoice)\s(?:is\s)?[*_]{0,2}(?P<named>[A-J]))[.*_\s]*\Z"
+)
 _LOOSE = str.maketrans("", "", "$")
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|quad|[!,;: ()\[\]])")
 _MATHEMATICAL = re.compile(r"[\\=^{}<>+*/]")
@@ -45,6 +48,11 @@ def choice_key(content: str) -> str | None:
     return None
 
 
+def asked_choice_key(content: str) -> str | None:
+    """The same where nothing but a choice was asked for: a lone small letter is one too."""
+    return choice_key(content.upper() if len(content.strip()) == 1 else content)
+
+
 def last_choice(text: str) -> Span | None:
     """The span of the last choice letter that is marked as one, as in 'so (B) is right'."""
     span = None
@@ -54,9 +62,9 @@ def last_choice(text: str) -> Span | None:
 
 
 def final_choice(text: str) -> Span | None:
-    """The span of a bracketed choice letter that ends the text."""
+    """The span of a choice letter that ends the text, in brackets or behind "option (is)"."""
     match = _FINAL_CHOICE.search(text)
-    return match.span(1) if match else None
+    return match.span(match.lastgroup or 0) if match else None
 
 
 def json_key(content: str) -> str | None:

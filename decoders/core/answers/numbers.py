@@ -22,7 +22,8 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SIGNS = str.maketrans({"−": "-", "–": "-", "﹣": "-", "－": "-", "×": "*", "·": "*", "≈": "="})
 _GAP = re.compile(r"(?<=\d)(?:[\u00a0\u2007\u2009\u202f'’_]|\\,)(?=\d{3}(?!\d))")
 _RAISED = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
-_FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}|(\d)\s*(\d))")
+_FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_SIGN_WORD = re.compile(r"\b(?:minus|negative)\s+(?=[$€£¥₹.\d])", re.IGNORECASE)
 _WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _LATEX = (
     ("{,}", ","), ("\\!", ""), ("\\,", " "), ("\\;", " "), ("\\ ", " "), ("~", " "),
@@ -109,10 +110,10 @@ def last_number(text: str) -> tuple[int, int] | None:
 
 def plain_number_text(content: str) -> str:
     """ASCII spelling of a number: typography and LaTeX around it resolved."""
-    text = _GAP.sub("", _FRAC.sub(r" \1\3/\2\4", content).translate(_SIGNS))
+    text = _GAP.sub("", _FRAC.sub(r" \1\2/\3\4", content).translate(_SIGNS))
     text = _RAISED.sub(lambda found: "^" + found.group().translate(_SUPERSCRIPTS), text)
     text = unicodedata.normalize("NFKC", "".join(map(_spaced, text))).replace("\u2044", "/")
-    text = _WRAPPED.sub(r" \1", text)
+    text = _SIGN_WORD.sub("-", _WRAPPED.sub(r" \1", text))
     for latex, meant in _LATEX:
         text = text.replace(latex, meant)
     return text.strip(" \t\r\n*_`\"'“”").rstrip(".,;:!?").strip(" *_`\"'“”")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from decoders.core.answers.forms import (
+    asked_choice_key,
     choice_key,
     final_choice,
     json_key,
@@ -37,7 +38,7 @@ _TEXT: Form = ("text", text_key)
 _MARKED: dict[AnswerKind, Sequence[Form]] = {
     "auto": (_JSON, _CHOICE, _NUMBER, _TEXT),
     "number": (_NUMBER,),
-    "choice": (_CHOICE,),
+    "choice": (("choice", asked_choice_key),),
     "json": (_JSON,),
     "text": (_TEXT,),
 }
@@ -70,8 +71,9 @@ def canonical(text: str, kind: AnswerKind = "auto") -> Canonical | None:
 
     Looked for in this order: text that is JSON as a whole; the last \boxed{}; <answer>; '####';
     "answer is" or "answer:"; the whole text, if it is nothing but an answer; JSON in a fence; a
-    last line that ends on a bracketed choice; the last number of the last line. `kind` fixes the
-    form; "auto" takes the first of JSON, choice letter, number and, behind a marker, plain text.
+    last line that ends on a bracketed or named choice; the last number of the last line. `kind`
+    fixes the form; "auto" takes the first of JSON, choice letter, number and, behind a marker,
+    plain text.
     """
     base = max(0, len(text) - _WINDOW)
     found = _search(text[base:], kind)

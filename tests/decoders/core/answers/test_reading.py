@@ -46,6 +46,8 @@ def key(text: str, kind: AnswerKind = "auto") -> str | None:
         ("So 48 + 24 = 72.", "number:72"),
         ("We add.\nNatalia sold 1,072 clips altogether.", "number:1072"),
         ("So the right one is (B).", "choice:B"),
+        ("The correct option is **B**.", "choice:B"),
+        ("The answer is minus 5.", "number:-5"),
         ("No.", "text:no"),
         ("  42  ", "number:42"),
     ],
@@ -74,6 +76,7 @@ def test_the_final_answer_is_found(text: str, expected: str | None) -> None:
         "1e999999999",
         "2nd",
         "x",
+        "option A or option B",
     ],
 )
 def test_no_clear_answer_abstains(text: str) -> None:
@@ -88,6 +91,7 @@ def test_no_clear_answer_abstains(text: str) -> None:
         ("number", "The answer is Paris", None),
         ("choice", "It is clearly option B since 4 > 3", "choice:B"),
         ("choice", "The answer is 4", None),
+        ("choice", "b", "choice:B"),
         ("choice", "B) it is\nA bird sings", "choice:B"),
         ("json", 'Take {"a": 1} or rather {"a": {"b": 2}} now', 'json:{"a":{"b":2}}'),
         ("json", "Take {a: 1}", None),
