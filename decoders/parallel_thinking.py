@@ -210,7 +210,7 @@ def _returned(
     run: Run, options: ParallelThinkingOptions, vote: Vote, found: Sequence[Path]
 ) -> Sequence[Commit]:
     """Reports the vote; the commits of the path whose text stands."""
-    chosen = vote.path or 0
+    chosen = _speaking(vote, found)
     written = _written(run, options, vote, found)
     result: dict[str, Any] = {
         "winner": None if vote.winner is None else written[vote.winner],
@@ -222,6 +222,16 @@ def _returned(
     run.note("vote", summary=result, key=key, **result)
     run.tally.held_back = found[chosen].length
     return found[chosen].whole()
+
+
+def _speaking(vote: Vote, found: Sequence[Path]) -> int:
+    """Whose text stands. Where all abstain: the first that is finished, else who came furthest."""
+    if vote.winner is not None and vote.path is not None:
+        return vote.path
+    finished = [index for index, path in enumerate(found) if path.finished]
+    if finished:
+        return min(finished, key=lambda index: (found[index].length, index))
+    return max(range(len(found)), key=lambda index: (found[index].length, -index))
 
 
 def _written(

@@ -26,8 +26,6 @@ from decoders.core.run import Refused, Run, Tally
 from decoders.core.trace import Trace
 from engines.base import BoundaryError, Finish, UnsupportedError
 
-# Budgets that end a generation: the answer is the best so far, though it may look whole.
-RAN_OUT = ("max_generated_tokens", "deadline_ms")
 PASSED = (BoundaryError, RequestError, UnsupportedError)
 
 
@@ -145,7 +143,7 @@ def _finish(run: Run, transcript: Transcript, refusal: str | None) -> tuple[str,
         return "content_filter", None
     if transcript.stop is not None:
         return "stop", transcript.stop
-    if run.tally.cut in RAN_OUT:
+    if run.tally.cut is not None:  # the answer is the best so far, though it may look whole
         return "length", None
     if transcript.finish is Finish.STOP:
         custom = transcript.last in run.sampling.stop_token_ids

@@ -62,6 +62,7 @@ async def test_monitor_calls_go_to_the_first_samples(engine: TableEngine) -> Non
     assert [score is None for score in result.summary.fields["scores"]] == [False, False, True]
     assert result.summary.outcome == "budget_exhausted"
     assert result.summary.reason == "max_monitor_calls"
+    assert result.finish == "length"  # though the best so far is whole
 
 
 async def test_who_judges_must_be_known(engine: TableEngine) -> None:

@@ -81,6 +81,13 @@ async def test_nested_branches_stay_within_the_budget(engine: TableEngine) -> No
         assert result.content
 
 
+async def test_where_all_are_cut_off_the_one_that_came_furthest_speaks(engine: TableEngine) -> None:
+    cut = request(engine, "parallel_thinking", {"paths": 8}, budget=Budget(max_generated_tokens=3))
+    result = await whole(cut)
+    assert (result.finish, result.usage.generated_tokens) == ("length", 3)
+    assert (result.summary.fields["path"], result.usage.committed_tokens) == (0, 1)
+
+
 async def test_a_decided_vote_spends_less_and_says_the_same(engine: TableEngine) -> None:
     whole_vote = await whole(asked(engine, paths=5, early_stop=False))
     early = await whole(asked(engine, paths=5))
