@@ -28,14 +28,23 @@ def main() -> None:
         pretty_exceptions_show_locals=False,
         help="An OpenAI-compatible server whose decoding strategy is chosen per request.",
     )
-    app.callback()(_version)
+
+    def told(wanted: bool) -> None:
+        if wanted:
+            typer.echo(__version__)
+            raise typer.Exit
+
+    version = typer.Option(
+        False, "--version", callback=told, is_eager=True, help="Show the version and exit."
+    )
+
+    @app.callback()
+    def begin(version: bool = version) -> None:
+        pass
+
     server.cli.add(app)
     clients.cli.add(app)
     app()
-
-
-def _version() -> None:
-    pass
 
 
 def register_vllm() -> None:

@@ -166,3 +166,8 @@ def test_help_names_every_command() -> None:
     told = command("--help").stdout
     for name in ("serve", "check", "strategies", "chat", "eval"):
         assert name in told
+
+
+def test_the_command_tells_its_version() -> None:
+    told = command("--version")
+    assert (told.returncode, told.stdout.strip()) == (0, satisfice.__version__)
