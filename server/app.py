@@ -27,7 +27,7 @@ from server import (
 )
 from server.errors import describe
 from server.fleet import Fleet, FleetError
-from server.middleware import Bounded, Guarded, Locked, Recorded
+from server.middleware import Bounded, Guarded, Headed, Locked, Recorded
 from server.service import Service
 from server.settings.spec import Settings
 
@@ -79,6 +79,7 @@ def _surrounding(service: Service) -> list[Middleware]:
         Middleware(Guarded),
         Middleware(Locked, service=service),
         Middleware(Bounded, most=settings.limits.body_bytes),
+        Middleware(Headed),
     ]
 
 

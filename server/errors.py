@@ -71,7 +71,7 @@ def _wait(seconds: float) -> dict[str, str]:
 
 def _refused(fault: RequestError) -> Fault:
     absent = fault.code in ABSENT or (fault.code == "strategy_not_found" and fault.param is None)
-    return _wrong(404 if absent else 400, str(fault), fault.param, fault.code)
+    return _wrong(404 if absent else 400, str(fault), fault.param, fault.code or "invalid_value")
 
 
 def _limited(fault: LimitError) -> Fault:

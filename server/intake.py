@@ -59,7 +59,7 @@ def choose(service: Service, key: Key | None, body: Sampled) -> Chosen:
     choice = served.choose(_named(body.decoding))
     strategy = find(choice.strategy)
     permit(key, choice, served.base)
-    budget = bounded(key, service.settings.limits.bound(_budget(settings_of(body))))
+    budget = service.settings.limits.bound(bounded(key, _budget(settings_of(body))))
     lacking = strategy.requires - served.engine.capabilities
     if lacking:
         needs = ", ".join(sorted(lacking))

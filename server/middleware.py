@@ -3,9 +3,11 @@
 Plain ASGI, since a stream passes through it chunk by chunk. It knows no endpoint.
 """
 
+import asyncio
 import re
 import time
 import uuid
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -32,6 +34,8 @@ KNOWN = frozenset(
     }
 )
 LISTS = ("/v1/models", "/v1/strategies")
+LINGER, LINGER_S = 16, 5.0
+"""How much of a body that is too large is still read, in its bounds, and for how many seconds."""
 PLAIN = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -136,7 +140,6 @@ class Bounded:
             await self.app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        self._check(int(announced) if announced.isdecimal() else 0)
         seen = 0
 
         async def counted() -> Message:
@@ -146,7 +149,26 @@ class Bounded:
             self._check(seen)
             return message
 
-        await self.app(scope, counted, send)
+        try:
+            self._check(int(announced) if announced.isdecimal() else 0)
+            await self.app(scope, counted, send)
+        except BodyError as fault:
+            if fault.status == 413:
+                await self._let_pass(receive)
+            raise
+
+    async def _let_pass(self, receive: Receive) -> None:
+        """Reads on within bounds: a client that still sends when the connection closes would find
+        it reset, not the answer.
+        """
+        left = LINGER * self.most
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
 
 
 class Locked:
@@ -163,4 +185,17 @@ class Locked:
             scope["key"] = key
             if key is not None:
                 scope["record"].key = key.name
+        await self.app(scope, receive, send)
+
+
+class Headed:
+    """Answers HEAD as GET, for probes that ask so; the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         await self.app(scope, receive, send)

@@ -1,6 +1,8 @@
 """Every fault has its status, its object and the path of its field; bad input never breaks us."""
 
+import asyncio
 from hashlib import sha256
+from http.client import HTTPConnection
 from typing import Any
 
 import httpx
@@ -216,6 +218,13 @@ async def test_other_paths_and_methods(live: Live, method: str, path: str, statu
     assert status != 405 or "allow" in response.headers
 
 
+async def test_head_is_get_without_the_body(live: Live) -> None:
+    for path, status in (("/health", 200), ("/v1/models", 200), ("/v1/models/none", 404)):
+        response = await live.http.head(path)
+        assert (response.status_code, response.content) == (status, b"")
+    assert (await live.http.head("/v1/completions")).status_code == 405
+
+
 @pytest.mark.parametrize("announced", [True, False])
 async def test_a_large_body_is_413(announced: bool) -> None:
     body = b'{"model": "tab", "messages": "' + b"x" * 5000 + b'"}'
@@ -229,6 +238,19 @@ async def test_a_large_body_is_413(announced: bool) -> None:
         response = await live.http.post("/v1/completions", content=content, headers=headers)
         assert fault(response, 413)["code"] == "body_too_large"
         assert (await live.chat()).status_code == 200
+
+
+async def test_a_client_that_sends_all_before_it_reads_gets_the_413() -> None:
+    def posted(url: str) -> int:
+        host = url.removeprefix("http://")
+        connection = HTTPConnection(host, timeout=10)
+        body = b"x" * 6_000_000  # more than socket buffers hold: the server must take it
+        headers = {"content-type": "application/json", "connection": "close"}
+        connection.request("POST", "/v1/completions", body, headers)
+        return connection.getresponse().status
+
+    async with running(settings(limits={"body_bytes": 500_000})) as live:
+        assert await asyncio.to_thread(posted, live.url) == 413
 
 
 async def test_the_stock_client_sees_our_faults(live: Live) -> None:
@@ -254,6 +276,15 @@ def keyed() -> dict[str, KeySpec]:
             rate=Rate(requests_per_minute=3),
         ),
     }
+
+
+async def test_a_key_s_deadline_below_the_server_s_is_no_fault_of_who_sets_none() -> None:
+    short = KeySpec(hash=sha256(b"short").hexdigest(), budget=BudgetSpec(deadline_ms=5000))
+    async with running(settings(keys={"short": short}, limits={"deadline_ms": 60000})) as live:
+        live.http.headers["authorization"] = "Bearer short"
+        assert (await live.chat()).status_code == 200
+        response = await live.chat(decoding={"budget": {"deadline_ms": 5001}})
+        assert fault(response, 403)["param"] == "decoding.budget.deadline_ms"
 
 
 async def test_keys_open_what_they_may() -> None:
