@@ -133,6 +133,14 @@ class Asker:
         score = (result.model_extra or {}).get("score")
         return Verdict(answer.model, result.flagged, score)
 
+    async def unit(self, monitor: str) -> str:
+        """The unit of a monitor's scores. Raises ValueError if the server has no such monitor."""
+        answer: Any = await self._client.get("/monitors", cast_to=object)
+        units = {one["name"]: str(one["unit"]) for one in answer["data"]}
+        if monitor not in units:
+            raise ValueError(f"the server has no monitor {monitor!r}")
+        return units[monitor]
+
     async def encode(self, prompt: str) -> list[int]:
         """Token ids of a user's message under the model's chat template."""
         body = {"model": self.model, "messages": [{"role": "user", "content": prompt}]}

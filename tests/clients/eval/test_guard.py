@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from clients.eval.core.asking import Verdict
 from clients.eval.core.command import run
-from clients.eval.guard import load, prompts_file
+from clients.eval.guard import Labelled, calibration, load, prompts_file
+from monitors.core.calibration import load as stored
 from tests.server.api.live import Live
 
 ROWS = """id,prompt,type,label
@@ -56,6 +58,29 @@ async def test_detection_and_over_refusal(
     }
     assert all(row["low"] <= row["value"] <= row["high"] for row in written["rows"])
     assert plot.stat().st_size > 1000
+
+
+async def test_a_calibration_is_written_that_a_server_can_read(
+    guarded: Live, labelled: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "calibration.json"
+    settings = [f"prompts={labelled}", f"calibration={file}"]
+    assert await told(guarded, *settings, json_file=tmp_path / "out.json") == 0
+    found = stored(file)
+    assert (found.unit, found.n, found.low, found.high) == ("margin", 7, -1, 1)
+    # Four of the seven are let through with a 1, the others have a -1.
+    assert found.mean == pytest.approx(1 / 7)
+    assert found.std == pytest.approx((1 - 1 / 49) ** 0.5)
+    assert found.threshold == 1
+
+
+async def test_the_threshold_is_the_one_that_parts_best() -> None:
+    labels, scores = "ssssuuu", (0.9, 0.4, 0.3, -0.5, 0.2, -0.6, -0.7)
+    prompts = [Labelled("x", "t", "safe" if one == "s" else "unsafe") for one in labels]
+    verdicts = [Verdict("g", False, score) for score in scores]
+    assert calibration(prompts, verdicts, "margin")["threshold"] == 0.3
+    with pytest.raises(ValueError, match="safe and of unsafe"):
+        calibration(prompts[:4], verdicts[:4], "margin")
 
 
 async def test_a_guard_that_is_not_there(
