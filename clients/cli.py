@@ -41,11 +41,17 @@ def evaluate(
     options: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, an option of the claim")
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="a configuration for the server that is started")
+    ] = None,
+    keep: Annotated[
+        Path | None, typer.Option(help="folder of answers: those in it are not asked again")
+    ] = None,
 ) -> None:
     """Repeat a paper's claim on the miniature models and print the table."""
     from clients.eval.core.command import run
 
-    raise typer.Exit(run(claim, url, n, seed, json_file, plot, options or []))
+    raise typer.Exit(run(claim, url, n, seed, json_file, plot, options or [], config, keep))
 
 
 def tune_prefix(

@@ -11,19 +11,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clients.eval.core import keeping
 from clients.eval.core.asking import Arm, Asker, Item, Reply
 from clients.eval.core.report import Report
 
 
 @dataclass
 class Bench:
-    """One run of a claim. `n` None leaves the number of questions to the claim."""
+    """One run of a claim. `n` None leaves the number of questions to the claim.
+
+    With a folder to `keep` answers in, an arm that stands there already is not asked again.
+    """
 
     asker: Asker
     console: Console
     n: int | None
     seed: int
     options: Mapping[str, str] = field(default_factory=dict)
+    keep: Path | None = None
 
     async def ask(self, arm: Arm, questions: Sequence[Item], right: str = "right") -> list[Reply]:
         """All questions under one arm, with a bar while it lasts and a line at its end.
@@ -31,8 +36,12 @@ class Bench:
         `right` is what the line calls a right answer.
         """
         began = time.perf_counter()
-        with self.bar(arm.name, len(questions)) as advance:
-            replies = await self.asker.ask(arm, questions, advance)
+        asked = keeping.Asked(self.asker.model, self.seed, arm, questions)
+        replies = asked.kept(self.keep)
+        if replies is None:
+            with self.bar(arm.name, len(questions)) as advance:
+                replies = await self.asker.ask(arm, questions, advance)
+            asked.keep(self.keep, replies)
         share = f"{sum(reply.right for reply in replies)}/{len(replies)} {right}"
         seconds = time.perf_counter() - began
         self.console.print(f"  {arm.name}: {share}, {seconds:.0f} s", markup=False)

@@ -35,6 +35,8 @@ def run(
     json_file: Path | None,
     plot: Path | None,
     settings: Sequence[str],
+    config: Path | None = None,
+    keep: Path | None = None,
 ) -> int:
     """Runs one claim, or lists them; the exit status."""
     # Where nobody looks at it, a table need not fit a screen.
@@ -45,8 +47,8 @@ def run(
     try:
         claim = find(name)
         options = chosen(claim, settings)
-        with serving(console, url) as local:
-            report = asyncio.run(_measure(console, claim, local.url, n, seed, options))
+        with serving(console, url, config) as local:
+            report = asyncio.run(_measure(console, claim, local.url, n, seed, options, keep))
     except (ValueError, OSError, ServerFailed, httpx.HTTPError) as fault:
         console.print(f"eval: {fault}", markup=False)
         return 1
@@ -85,9 +87,16 @@ def _list(console: Console) -> None:
             console.print(f"    --set {key}={value}", style="dim", markup=False)
 
 
-def serving(console: Console, url: str | None) -> AbstractContextManager[Local]:
-    """The server at `url`; without it one of our own for as long as it is needed."""
-    return started(console) if url is None else nullcontext(Local(url.rstrip("/"), Path()))
+def serving(
+    console: Console, url: str | None, config: Path | None = None
+) -> AbstractContextManager[Local]:
+    """The server at `url`; without it one of our own for as long as it is needed.
+
+    Ours has the built-in models, or what is configured in a file.
+    """
+    if url is not None:
+        return nullcontext(Local(url.rstrip("/"), Path()))
+    return started(console, () if config is None else ("--config", str(config)))
 
 
 async def _measure(
@@ -97,13 +106,14 @@ async def _measure(
     n: int | None,
     seed: int,
     options: Mapping[str, str],
+    keep: Path | None,
 ) -> Report:
     """Runs the claim; a request that the server refuses is a ValueError with its text."""
     key = os.environ.get("OPENAI_API_KEY", "none")
     asker = Asker(url, options.get("model") or first_model(url, key), seed, key)
     console.print(f"{claim.TITLE}\nmodel: {asker.model}, seed {seed}", markup=False)
     try:
-        return await claim.measure(Bench(asker, console, n, seed, options))
+        return await claim.measure(Bench(asker, console, n, seed, options, keep))
     except ExceptionGroup as failed:
         raise told(failed) from failed
     finally:
