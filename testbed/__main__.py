@@ -1,7 +1,7 @@
 """The command of the testbed: `python -m testbed train [MODEL]`, `card [MODEL]`, `questions`.
 
 `train diffusion --seed 32 --into FOLDER` trains the diffusion model once more, from other random
-weights, beside the built-in one. Chooses what to run; knows no recipe.
+weights, beside the built-in one; `train errands` likewise. Chooses what to run; knows no recipe.
 """
 
 import argparse
@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from testbed import BREWS, PROMPTS, PUZZLES, QUESTIONS
+from testbed import BREWS, ERRANDS, PROMPTS, PUZZLES, QUESTIONS
 from testbed.brews import write_brews
+from testbed.errands import write_errands
 from testbed.prompt_lines import write_prompts
 from testbed.puzzles import write_puzzles
 from testbed.tasks import write_held_out
@@ -20,6 +21,7 @@ BREWERS = ("brewer", "brewer_helpful", "brewer_harmless")
 BREW_REWARDS = ("helpfulness", "harmlessness")
 MODELS = (
     "reasoner", "reward", "unsafe_reasoner", "guard", "diffusion", *BREWERS, *BREW_REWARDS,
+    "errands", "errands_reward",
 )  # fmt: skip
 SAFETY = ("unsafe_reasoner", "guard")
 
@@ -31,8 +33,10 @@ def train(models: list[str]) -> None:
         brewers,
         diffusion,
         guard,
+        outcome_reward,
         reasoner,
         reward,
+        specialists,
         unsafe_reasoner,
     )
 
@@ -44,23 +48,32 @@ def train(models: list[str]) -> None:
         "diffusion": diffusion.train,
         **{name: partial(brewers.train, name) for name in BREWERS},
         **{name: partial(brew_rewards.train, name) for name in BREW_REWARDS},
+        "errands": specialists.train,
+        "errands_reward": outcome_reward.train,
     }
     for name in MODELS:
         if name in models:
             print(f"{name}: loss {recipes[name]():.4f}", flush=True)
 
 
-def train_again(seed: int, folder: Path) -> None:
-    """Trains the diffusion model from another seed into a folder of its own."""
-    from testbed import diffusion
+def train_again(name: str, seed: int, folder: Path) -> None:
+    """Trains the diffusion model or the errands' policies from another seed, into a folder.
 
+    Beside the policies it writes a configuration that serves them.
+    """
+    from testbed import diffusion, served, specialists
+
+    if name == "errands":
+        print(f"errands, seed {seed}: loss {specialists.train(folder, seed):.4f}", flush=True)
+        print(f"satisfice serve --config {served.write(folder)}", flush=True)
+        return
     recipe = replace(diffusion.RECIPE, seed=seed)
     print(f"diffusion, seed {seed}: loss {diffusion.train(folder, recipe):.4f}", flush=True)
 
 
 def card(models: list[str]) -> None:
     """Measures the named models, together with those measured on the same samples."""
-    from testbed import brew_cards, cards, diffusion_cards, safety_cards
+    from testbed import brew_cards, cards, diffusion_cards, errand_cards, safety_cards
 
     if set(models) & {*BREWERS, *BREW_REWARDS}:
         brew_cards.write_cards()
@@ -70,6 +83,8 @@ def card(models: list[str]) -> None:
         cards.write_cards()
     if set(models) & set(SAFETY):
         safety_cards.write_cards()
+    if set(models) & {"errands", "errands_reward"}:
+        errand_cards.write_cards()
 
 
 def main() -> None:
@@ -81,9 +96,9 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="train: another folder, with --seed")
     chosen = parser.parse_args()
     if chosen.seed is not None and chosen.into is not None:
-        if (chosen.command, chosen.models) != ("train", ["diffusion"]):
-            parser.error("--seed and --into go with `train diffusion`")
-        train_again(chosen.seed, chosen.into)
+        if chosen.command != "train" or chosen.models not in (["diffusion"], ["errands"]):
+            parser.error("--seed and --into go with `train diffusion` and `train errands`")
+        train_again(chosen.models[0], chosen.seed, chosen.into)
         return
     if chosen.seed is not None or chosen.into is not None:
         parser.error("--seed and --into go together")
@@ -92,6 +107,7 @@ def main() -> None:
         write_prompts(PROMPTS)
         write_puzzles(PUZZLES)
         write_brews(BREWS)
+        write_errands(ERRANDS)
         return
     if chosen.command == "train":
         train(chosen.models or list(MODELS))
