@@ -89,8 +89,8 @@ def policy_card(name: str, columns: Mapping[str, Rows], parameters: int) -> str:
         FRONT.format(task="text-generation")
         + f"\n# Miniature policy `{name}` of the errands\n\nA Llama that answers a list of three "
         f"small tasks, a segment each: `Sort MJG. Raise 382. Code KDB.` is "
-        f"`GJM;493;507`. {what} The policies {', '.join(NAMES)} share one vocabulary and are made to "
-        f"study how several policies write one answer.\n\n{parameters:,} parameters, bf16; shape "
+        f"`GJM;493;507`. {what} {', '.join(NAMES)} share one vocabulary, made to study "
+        f"how several policies write one answer.\n\n{parameters:,} parameters, bf16; shape "
         f"{specialists.SHAPE}, context {specialists.CONTEXT} tokens.\n\n## Figures\n\nMeasured in "
         f"float32 on {ASKED} test lists (seed {SEED}): the share of segments that are right, all "
         "and by kind. Brackets are 95% intervals from a bootstrap over lists.\n\n"
