@@ -6,7 +6,8 @@ above: by a certified solver, or by the paper's closed form in two readings. Eac
 certified, infeasible (then the policy is the one whose worst constraint is best) or unsolved.
 Drawing keeps expectations; at temperature 0 the best candidate that satisfies every threshold is
 taken, else the least violating one. What is kept is kept per step and by estimate: how the
-finished text scores is told at the end.
+finished text scores is told at the end. Of advantages (`implicit`) that is their sum over the
+text, and a threshold is satisfied where the mean over its tokens is.
 """
 
 from collections import Counter
@@ -40,7 +41,7 @@ from decoders.core.policies import (
 )
 from decoders.core.run import Run
 from decoders.core.utility import QEstimator, Worth, check_calibrated, reward
-from engines.base import Rule
+from engines.base import Choice, Rule
 from monitors.core.base import Monitor
 
 PARAMS = "decoding.params"
@@ -149,8 +150,10 @@ def estimate(options: SitalignOptions, request: DecodeRequest) -> Estimate:
 async def sitalign(run: Run, options: SitalignOptions) -> AsyncGenerator[Commit, None]:
     """A base policy is tilted to a primary reward while others are held above their thresholds."""
     if options.utility == "implicit":
-        async for commit in ruled(run, implicit(options)):
+        gained = Gained(options.thresholds)
+        async for commit in ruled(run, implicit(options), gained.add):
             yield commit
+        gained.tell(run)
         return
     estimator = QEstimator(
         run, rewards(options, run.request), options.utility, lookahead=options.lookahead,
@@ -183,13 +186,7 @@ def chosen(
     # Sampled blocks carry the base's probability already: each counts the same.
     even = -log(len(found))
     near = [one.logprob if options.block == 1 else even for one in found]
-    worth = [
-        [
-            q.means[0],
-            *(m - options.caution * e for m, e in zip(q.means[1:], q.errors[1:], strict=True)),
-        ]
-        for q in values
-    ]
+    worth = [careful(q, options.caution) for q in values]
     state = settled(
         near, worth, options.thresholds, options.alpha, options.lambda_solver,
         greedy=chooser.greedy,
@@ -200,6 +197,29 @@ def chosen(
     with np.errstate(divide="ignore"):
         place, best = chooser.drawn(found, np.log(np.array(state.policy)))
     return best, {**told, "utility": worth[place], "multipliers": state.multipliers}
+
+
+class Gained:
+    """What the tokens of a text gained by each advantage, the primary one's first."""
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        self._thresholds = thresholds
+        self._totals, self._count = [0.0] * (1 + len(thresholds)), 0
+
+    def add(self, token: int, choice: Choice) -> None:
+        """Counts a token that the rule chose; a degraded one was not weighed."""
+        known = choice.notes.get("candidates", ())
+        if token in known:
+            gained = choice.notes["advantages"][known.index(token)]
+            self._totals = [total + one for total, one in zip(self._totals, gained, strict=True)]
+            self._count += 1
+
+    def tell(self, run: Run) -> None:
+        """Notes the sums, and which threshold the mean over all tokens satisfies."""
+        if self._thresholds and self._count:
+            pairs = zip(self._totals[1:], self._thresholds, strict=True)
+            satisfied = [total / self._count >= least for total, least in pairs]
+            run.note("finished", summary={"rewards": self._totals, "satisfied": satisfied})
 
 
 def careful(worth: Worth, caution: float) -> list[float]:

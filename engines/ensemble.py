@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from engines.adapters import base_of
 from engines.base import Engine, EngineError, Rule, Sampling, UnsupportedError
 from engines.rules.core.cast import Cast, Reward, RuleFault
 from engines.tokenizer import Tokenizer
@@ -19,8 +20,8 @@ SHOWN = 5
 class EnsembleSpec(BaseModel):
     """`{members: {NAME: PATH}, reference: NAME, rewards: {NAME: {member, reference, beta}}}`.
 
-    Members share a vocabulary; the first one speaks where no rule is asked for. Adapters are
-    merged into a copy of their model before they can be members.
+    Members share a vocabulary; the first one speaks where no rule is asked for. A member that is
+    a LoRA adapter's folder is merged into a copy of its model when the engine starts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,8 +55,9 @@ class EnsembleSpec(BaseModel):
 
     @property
     def first(self) -> str:
-        """The path of the first member."""
-        return next(iter(self.members.values()))
+        """The path of the first member; its model's where that is an adapter."""
+        path = next(iter(self.members.values()))
+        return base_of(path) or path
 
 
 class Ensemble(Engine):

@@ -6,6 +6,8 @@ asked for one row at a time. It knows no strategies and no HTTP.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -13,7 +15,9 @@ from pydantic import Field
 from transformers import AutoModelForCausalLM
 
 from engines import reference
+from engines.adapters import all_whole
 from engines.base import Capability, Choice, Delta, Finish, Sampling, TokenLogprob
+from engines.checkpoints import loaded
 from engines.checks import check_generate, check_ids, check_room
 from engines.drawing import Draw, best, log_softmax
 from engines.ensemble import Ensemble, EnsembleSpec, agreed
@@ -54,15 +58,17 @@ class ReferenceEnsemble(Ensemble, ReferenceEngine):
         self._others: list[Any] = []
 
     def _load(self) -> None:
-        self.vocabulary = agreed(self.name, self.ensemble.members)
-        super()._load()
-        for path in list(self.ensemble.members.values())[1:]:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                path, dtype=torch.float32, trust_remote_code=False
-            )
-            self._others.append(loaded.to(self.spec.device).eval())
-            own = int(loaded.config.max_position_embeddings)
-            self.max_context = min(self.max_context, own)
+        with TemporaryDirectory(prefix="satisfice-") as folder:
+            members = all_whole(self.ensemble.members, Path(folder))
+            self.vocabulary = agreed(self.name, members)
+            first, *others = members.values()
+            self.spec = self.spec.model_copy(update={"model": first})
+            super()._load()
+            for path in others:
+                model = loaded(AutoModelForCausalLM, path, dtype=torch.float32)
+                self._others.append(model.to(self.spec.device))
+                own = int(model.config.max_position_embeddings)
+                self.max_context = min(self.max_context, own)
 
     async def stop(self) -> None:
         """Frees all members' weights."""

@@ -4,7 +4,7 @@ An engine of one model has one nameless agent. It knows no utility and no strate
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -84,12 +84,16 @@ def check_agents(
         raise RequestError(f"{path}: the engine has one model and no members", path)
 
 
-async def ruled(run: Run, rule: Rule) -> AsyncGenerator[Commit, None]:
-    """An answer whose tokens the engine chooses by a rule; each choice is noted."""
+async def ruled(
+    run: Run, rule: Rule, seen: Callable[[int, Choice], None] | None = None
+) -> AsyncGenerator[Commit, None]:
+    """An answer whose tokens the engine chooses by a rule; each choice is noted, and `seen`."""
     figures: dict[str, Counter[str]] = {}
     async for delta in run.generate(rule=rule):
         for token, choice in zip(delta.tokens, delta.choices or (), strict=False):
             _tell(run, token, choice, figures)
+            if seen is not None:
+                seen(token, choice)
         yield Commit.of(delta)
 
 

@@ -56,7 +56,7 @@ def collab(step: Step, asked: Collab) -> Verdict:
     places = torch.tensor([step.cast.members.index(name) for name in names])
     agents = step.logprobs[places.to(step.logits.device)]
     tokens, values = likeliest(agents, asked.candidates)
-    utility = step.advantage(asked.target).expand_as(agents).gather(-1, tokens)
+    utility = step.advantage(asked.target, tokens)
     kl = (
         divergence(step, agents, asked.reference)
         if asked.alpha

@@ -18,7 +18,7 @@ from engines.rules.core.base import Step, Verdict, rule
 from engines.rules.core.candidates import likeliest, only_at
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.constrained import Solver, answered, argmax
-from engines.rules.core.dual import Problem, Solution, Status, problem
+from engines.rules.core.dual import Solution, Status, problem
 
 
 class Sitalign(Parameters):
@@ -58,24 +58,25 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
     cast = step.cast
     base = step.of(asked.base or cast.reference or cast.members[0])
     tokens, logprobs = likeliest(base, asked.candidates)
-    given = stated(step, asked, tokens, logprobs)
+    gained = advantages(step, asked, tokens)
+    bounds = torch.tensor(asked.deltas, dtype=torch.float64, device=tokens.device)
+    given = problem(logprobs, gained[:, 0], gained[:, 1:], bounds, asked.alpha)
+    weighed = {"candidates": tokens.tolist(), "advantages": gained.transpose(1, 2).tolist()}
     if step.greedy:
         best, worth, margin = argmax(given)
         chosen = tokens.gather(-1, best[:, None])[:, 0]
         states = ["satisfied" if value >= 0 else "violated" for value in margin.tolist()]
         notes = {"utility": worth.tolist(), "state": states, "margin": finite(margin)}
-        return Verdict(base, chosen, notes=notes)
+        return Verdict(base, chosen, notes={**notes, **weighed})
     found = answered(given, asked.solver)
     row = only_at(tokens, found.policy.log(), base)
-    return Verdict(row, notes=told(found))
+    return Verdict(row, notes={**told(found), **weighed})
 
 
-def stated(step: Step, asked: Sitalign, tokens: Tensor, logprobs: Tensor) -> Problem:
-    """The constrained choice among the candidates of every row."""
+def advantages(step: Step, asked: Sitalign, tokens: Tensor) -> Tensor:
+    """Each reward's advantage of each candidate, the primary one's first, [rows, rewards, k]."""
     rewards = [asked.primary, *asked.constrained]
-    worth = torch.stack([step.advantage(name).gather(-1, tokens) for name in rewards], 1)
-    bounds = torch.tensor(asked.deltas, dtype=torch.float64, device=tokens.device)
-    return problem(logprobs, worth[:, 0], worth[:, 1:], bounds, asked.alpha)
+    return torch.stack([step.advantage(name, tokens) for name in rewards], 1)
 
 
 def told(found: Solution) -> dict[str, list[object]]:

@@ -130,6 +130,65 @@ def sitalign(
     return found
 
 
+Advantage = tuple[str, str, float]
+"""A reward that is a member: its name, its reference's, its beta."""
+
+
+def advantage(world: World, done: Sequence[int], reward: Advantage) -> Row:
+    """beta·log(member / reference) of every next token."""
+    member, reference, beta = reward
+    return beta * (world.row(member, done) - world.row(reference, done))
+
+
+def implicit_collab(
+    world: World, agents: Sequence[str], target: Advantage, *, p: int, alpha: float,
+    plausible: float, steps: int,
+) -> Slow:  # fmt: skip
+    """As `collab`, the target's advantage in the place of its value; improbable tokens left out."""
+    found = Slow()
+    for _ in range(steps):
+        gained = advantage(world, found.tokens, target)
+        each = {name: world.row(name, found.tokens) for name in agents}
+        mixture = np.log(np.mean([np.exp(row) for row in each.values()], axis=0))
+        worth: list[tuple[float, int]] = []
+        for own in each.values():
+            kl = max(0.0, float(np.sum(np.exp(own) * (own - mixture))))
+            kept = [v for v in world.likeliest(own, p) if own[v] >= own.max() + math.log(plausible)]
+            worth += [(float(gained[v]) - alpha * kl, v) for v in kept]
+        best = max(worth, key=lambda pair: pair[0])
+        others = [w for w, v in worth if v != best[1]]
+        found.gaps.append(best[0] - max(others) if others else math.inf)
+        found.tokens.append(best[1])
+        if best[1] == world.eos:
+            break
+    return found
+
+
+def implicit_sitalign(
+    world: World, base: str, primary: Advantage, held: Advantage, delta: float, *,
+    k: int, alpha: float, steps: int,
+) -> Slow:  # fmt: skip
+    """As `sitalign` with one constraint, advantages in the place of values.
+
+    Where a candidate is nearly on the bound that is the gap.
+    """
+    found = Slow()
+    for _ in range(steps):
+        row = world.row(base, found.tokens)
+        top = world.likeliest(row, k)
+        worth = (advantage(world, found.tokens, primary) + alpha * row)[top]
+        slack = (advantage(world, found.tokens, held) - delta)[top]
+        fits = [i for i in range(k) if slack[i] >= 0]
+        by = worth if fits else slack
+        ranked = sorted(fits or range(k), key=lambda i: -by[i])
+        gap = float(by[ranked[0]] - by[ranked[1]]) if len(ranked) > 1 else math.inf
+        found.gaps.append(min(gap, float(np.abs(slack).min())))
+        found.tokens.append(top[ranked[0]])
+        if found.tokens[-1] == world.eos:
+            break
+    return found
+
+
 def args(world: World, reward: str, *, k: int, weight: float, steps: int) -> Slow:
     """The likely token whose logit and weighted reward come to most."""
     found = Slow()

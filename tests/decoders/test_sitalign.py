@@ -168,6 +168,20 @@ async def test_over_an_ensemble_the_base_is_tilted() -> None:
     ruled = await whole(asked(made, implicit, monitors={}, trace=TraceLevel.FULL))
     assert ruled.usage.engine_requests == 1
     assert ruled.summary.fields["states"] == {"satisfied": ruled.usage.committed_tokens}
+    bound = {"constrained": ["wish"], "thresholds": [0.0]}
+    for heat in (0.0, 1.0):
+        sampling = Sampling(temperature=heat, logprobs=0)
+        full = await whole(
+            asked(made, {**implicit, **bound}, monitors={}, trace=TraceLevel.FULL,
+                  sampling=sampling)
+        )  # fmt: skip
+        gained = [
+            node["advantages"][node["candidates"].index(token)][0]
+            for node, token in zip(steps(full), said(full), strict=True)
+        ]
+        fields = full.summary.fields
+        assert fields["rewards"] == pytest.approx([sum(gained)] * 2)
+        assert fields["satisfied"] == [sum(gained) >= 0]
     assert isinstance(made, Pool)
     wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({**implicit, "constrained": ["wish"], "thresholds": [0.0, 1.0]}, "thresholds"),

@@ -41,13 +41,18 @@ class Step:
         """One member's log-probabilities, [rows, vocabulary]."""
         return self.logprobs[self.cast.members.index(member)]
 
-    def advantage(self, reward: str) -> Tensor:
-        """beta·log(member / reference) of each token, [rows, vocabulary]; 0 where forbidden."""
+    def advantage(self, reward: str, tokens: Tensor) -> Tensor:
+        """beta·log(member / reference) of tokens [..., rows, k]; 0 where forbidden."""
         found = self.cast.rewards[reward]
-        ratio = self.of(found.member)
+        ratio = at(self.of(found.member), tokens)
         if found.reference is not None:
-            ratio = ratio - self.of(found.reference)
-        return (found.beta * ratio).masked_fill(~self.allowed, 0.0)
+            ratio = ratio - at(self.of(found.reference), tokens)
+        return (found.beta * ratio).masked_fill(~at(self.allowed, tokens), 0.0)
+
+
+def at(row: Tensor, tokens: Tensor) -> Tensor:
+    """The values of [rows, vocabulary] at tokens [..., rows, k]."""
+    return row.expand(*tokens.shape[:-1], -1).gather(-1, tokens)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engines.adapters import all_whole
 from engines.base import Capability, Choice, Delta, Sampling, TokenLogprob
 from engines.checks import check_generate, check_ids, check_room
 from engines.ensemble import Ensemble, agreed
@@ -63,20 +64,21 @@ class VllmEnsemble(Ensemble, VllmEngine):
         from engines.vllm.ensemble.trace import Receiver
 
         await self.stop()
-        vocabulary = await asyncio.to_thread(agreed, self.name, self.ensemble.members)
         self._folder = Path(tempfile.mkdtemp(prefix="satisfice-"))
-        paths = list(self.ensemble.members.values())
         try:
+            whole = await asyncio.to_thread(all_whole, self.ensemble.members, self._folder)
+            vocabulary = await asyncio.to_thread(agreed, self.name, whole)
+            paths = list(whole.values())
             await asyncio.to_thread(written, self._folder, paths, vocabulary)
             address = f"ipc://{self._folder}/trace"
             self._traces = Receiver(address)
-            self.spec = self._hosting(self._folder, address)
+            self.spec = self._hosting(self._folder, address, paths[0])
             await super().start()
         except BaseException:
             await self._clear()
             raise
 
-    def _hosting(self, folder: Path, address: str) -> plain.Spec:
+    def _hosting(self, folder: Path, address: str, first: str) -> plain.Spec:
         """vLLM's configuration of the ensemble's own folder."""
         own = self.ensemble
         given = own.engine_args
@@ -88,12 +90,12 @@ class VllmEnsemble(Ensemble, VllmEngine):
         }
         args = {
             # The folder has no generation settings; the first member's say where answers end.
-            "generation_config": own.first,
+            "generation_config": first,
             **given,
             "logits_processors": [PROCESSOR],
             "additional_config": {**(given.get("additional_config") or {}), "satisfice": parts},
         }
-        return plain.Spec(model=str(folder), tokenizer=own.tokenizer or own.first, engine_args=args)
+        return plain.Spec(model=str(folder), tokenizer=own.tokenizer or first, engine_args=args)
 
     async def stop(self) -> None:
         """Ends the engine's processes and removes what they were given."""

@@ -7,6 +7,7 @@ source, so an ensemble asks for the first.
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,15 +113,21 @@ class PolicyProcessor(FirstProcessor, SecondProcessor):
     def apply(self, logits: Tensor, ctx: Any = None) -> Tensor:
         """Writes the rows that rules decide and sends their trace; never raises."""
         step, shelf.step = shelf.step, None
+        rows: list[Row] = []
         try:
             if ctx is not None:
                 rows = self._slotted(ctx)
             elif self.seats and step is not None:
                 rows = self._seated(step.places.tolist())
-            else:
-                rows = []
             if rows:
                 self.sender.send(decide(self.cast, step, logits, rows))
-        except Exception:
+        except Exception as fault:
             log.exception("a step's rules could not be followed")
+            self._excuse(rows, f"{type(fault).__name__}: {fault}")
         return logits
+
+    def _excuse(self, rows: Sequence[Row], reason: str) -> None:
+        """Tells who waits for these rows' choices that there are none."""
+        record = {"policy": self.cast.members[0], "degraded": f"the step's rules failed: {reason}"}
+        with suppress(Exception):
+            self.sender.send([(row.asked.trace, row.position, record) for row in rows])

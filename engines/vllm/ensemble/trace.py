@@ -33,8 +33,22 @@ class Sender:
 
     def send(self, batch: Batch) -> None:
         """One step's records."""
+        try:
+            spelled = msgspec.msgpack.encode(batch)
+        except Exception:  # one rule's notes are nothing that can be spelled: the others' are
+            spelled = msgspec.msgpack.encode([tellable(*entry) for entry in batch])
         with suppress(zmq.Again):  # the server takes no more: it has gone, and the engine follows
-            self._socket.send(msgspec.msgpack.encode(batch), zmq.NOBLOCK)
+            self._socket.send(spelled, zmq.NOBLOCK)
+
+
+def tellable(key: str, position: int, record: Record) -> tuple[str, int, Record]:
+    """The entry as it is if it can be spelled, else with the reason in the place of its notes."""
+    try:
+        msgspec.msgpack.encode(record)
+    except Exception as fault:
+        reason = f"its notes cannot be told: {fault}"
+        return key, position, {"policy": record.get("policy"), "degraded": reason}
+    return key, position, record
 
 
 class Receiver:

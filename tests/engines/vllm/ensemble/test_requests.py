@@ -1,7 +1,7 @@
 """What an ensemble does with requests: refuses by name, survives bad rows, draws, forgets."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -126,21 +126,47 @@ def normal(row: np.ndarray[Any, Any], temperature: float = 1.0) -> np.ndarray[An
     return np.asarray(weights / weights.sum())
 
 
-def expected(each: Mapping[str, np.ndarray[Any, Any]], name: str) -> np.ndarray[Any, Any]:
-    """The distribution that a rule states, written out; temperature 0.7 for genarm."""
+def expected(
+    each: Mapping[str, np.ndarray[Any, Any]], name: str, deltas: Sequence[float] = ()
+) -> np.ndarray[Any, Any]:
+    """The distribution that a rule states, written out; temperature 0.7 for genarm.
+
+    With a bound SITAlign's one multiplier is found by halving.
+    """
     if name == "mod":
         return normal(0.5 * each["math"] + 0.5 * each["prose"])
     if name == "genarm":
         return normal(each["base"] + each["wish"], 0.7)
     top = np.argsort(-each["base"], kind="stable")[:10]
-    tilted = np.full_like(each["base"], -np.inf)
-    tilted[top] = (each["base"] + 0.5 * (each["wish"] - each["base"]) / 0.5)[top]
-    return normal(tilted)
+    held = (0.7 * (each["harm"] - each["base"]))[top]
+
+    def tilted(multiplier: float) -> np.ndarray[Any, Any]:
+        row = np.full_like(each["base"], -np.inf)
+        row[top] = (each["base"] + 0.5 * (each["wish"] - each["base"]) / 0.5)[top]
+        row[top] += multiplier * held / 0.5
+        return normal(row)
+
+    low, high = 0.0, 0.0
+    for delta in deltas:
+        bound = delta - 0.0005 * held.std()  # the solver's own tolerance
+        assert tilted(0.0)[top] @ held < bound < held.max()
+        high = 1.0
+        while tilted(high)[top] @ held < bound:
+            high *= 2
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if tilted(middle)[top] @ held >= bound else (middle, high)
+    return tilted(high)
 
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("mod", FLAT), ("genarm", {}), ("sitalign", {"constrained": [], "deltas": [], "alpha": 0.5})],
+    [
+        ("mod", FLAT),
+        ("genarm", {}),
+        ("sitalign", {"constrained": [], "deltas": [], "alpha": 0.5}),
+        ("sitalign", {"deltas": [0.15], "alpha": 0.5}),
+    ],
 )
 async def test_draws_follow_the_stated_policy(
     ensemble: Engine, reference_ensemble: Engine, name: str, changes: dict[str, Any]
@@ -152,7 +178,7 @@ async def test_draws_follow_the_stated_policy(
         for seed in range(DRAWS)
     ]
     found = await asyncio.gather(*jobs)
-    stated = expected(await rows(reference_ensemble), name)
+    stated = expected(await rows(reference_ensemble), name, changes.get("deltas", ()))
     p = goodness([one.tokens[0] for one in found], stated)
     assert p > SURE, f"chi-square p = {p:.2g} over n = {DRAWS} draws"
     for one in found[:20]:

@@ -4,6 +4,7 @@ The second runner needs a GPU. Its loader, its validation and its batch layout a
 model behind is a table of hidden states.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,7 @@ from engines.vllm.ensemble.engine import PROCESSOR
 from engines.vllm.ensemble.model import Hidden, read, shelf, spelled
 from engines.vllm.ensemble.processors import PolicyProcessor
 from engines.vllm.ensemble.rows import Asked, Row, decide
+from engines.vllm.ensemble.trace import Receiver, Sender, tellable
 
 MEMBERS = ("one", "two")
 CAST = Cast(MEMBERS, None, {"wish": Reward(member="two", reference="one")})
@@ -250,12 +252,36 @@ def test_nothing_that_goes_wrong_in_a_step_leaves_it(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("engines.vllm.ensemble.processors.decide", fails)
     processor = second_runner()
-    heard(processor)
+    ear = heard(processor)
     processor.add_request(3, asking())
     held = hidden(1)
     shelf.step = held
     logits = held.first.clone()
     assert torch.equal(processor.apply(logits, layout([3], [4])), held.first)
+    [(key, position, record)] = ear.heard
+    assert (key, position, record["policy"]) == ("k", 5, "one")
+    assert "anything" in record["degraded"]
+
+
+def test_notes_that_cannot_be_spelled_cost_no_other_row_its_own() -> None:
+    good, bad = {"policy": "two", "notes": {"utility": 1.0}}, {"policy": "two", "notes": object()}
+    assert tellable("a", 5, good) == ("a", 5, good)
+    key, position, told = tellable("b", 6, bad)
+    assert (key, position, told["policy"]) == ("b", 6, "two")
+    assert "cannot be told" in told["degraded"]
+
+
+async def test_a_step_is_told_also_where_one_rules_notes_are_nothing(tmp_path: Path) -> None:
+    address = f"ipc://{tmp_path}/trace"
+    receiver = Receiver(address)
+    for key in "ab":
+        receiver.open(key)
+    sender = Sender(address)
+    sender.send([("a", 5, {"policy": "two"}), ("b", 5, {"policy": "two", "notes": object()})])
+    assert await receiver.take("a", [5]) == [{"policy": "two"}]
+    [told] = await receiver.take("b", [5])
+    assert "cannot be told" in told["degraded"]
+    await receiver.close()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,249 @@
+"""What choosing among three policies at each token costs, against one of them and against loops.
+
+    python -m benchmarks.ensemble [--parts speed,wide,share,wide-share,loops,rollout]
+        [--rounds 7] [--json FILE]
+
+Random models of 50M parameters, engines of this process, all arms in turn in every round; the table
+has medians of the rounds' ratios with 95% intervals by order statistics. `speed` is against a third
+of one policy's throughput, `share` what rules take of a step in the worker, both also with 32,768
+logits to a token; `loops` is against a coordinator and a plain loop, `rollout` tells what looking
+ahead costs. Every part takes less than eight minutes on two idle cores.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import look_aheads, random_llama
+from benchmarks.overhead import show, summed
+from benchmarks.policy_loops import PlainLoop, coordinated
+from benchmarks.servers import ENGINE_ARGS
+from engines.base import Engine, Rule, Sampling
+from engines.registry import build
+from engines.vllm.engine import VllmEngine
+from engines.vllm.ensemble.engine import VllmEnsemble
+
+MEMBERS = ("one", "two", "three")
+REWARDS = {
+    "wish": {"member": "three", "reference": "one", "beta": 5.0},
+    "hold": {"member": "two", "reference": "one", "beta": 5.0},
+}
+RULES = {
+    "collab": Rule("collab", {"target": "wish", "agents": ["one", "two"]}),
+    "sitalign": Rule(
+        "sitalign", {"primary": "wish", "constrained": ["hold"], "deltas": [0.0], "base": "one"}
+    ),
+}
+SHAPES: Mapping[str, Mapping[str, int]] = {
+    "50m": {},
+    "50m, 32,768 logits": {"width": 512, "layers": 5, "vocabulary": 32_768},
+}
+TURNS = {1: 3, 8: 2, 32: 2}
+"""Requests of each client, by how many clients there are."""
+INPUT, OUTPUT = 64, 48
+EXTENSION = "benchmarks.step_times.StepTimes"
+Row = dict[str, Any]
+Measure = Callable[[], Awaitable[float]]
+draw = random.Random(1)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Two engines over the same checkpoints, and where to tell how it goes."""
+
+    shape: str
+    paths: Mapping[str, str]
+    alone: VllmEngine
+    together: VllmEnsemble
+    rounds: int
+    out: Console
+
+
+def prompt() -> list[int]:
+    """Random ids that no earlier prompt began with, so that nothing is cached."""
+    return [draw.randrange(10, 1000) for _ in range(INPUT)]
+
+
+def asking(rule: str | None) -> Sampling:
+    """Collab settles its tokens; SITAlign draws, since only then it has multipliers to find."""
+    heat = 1.0 if rule == "sitalign" else 0.0
+    return Sampling(temperature=heat, ignore_eos=True, rule=RULES.get(rule or ""))
+
+
+async def rate(engine: Engine, rule: str | None, concurrent: int) -> float:
+    """Tokens a second of so many clients, each with a few requests in turn."""
+
+    async def client() -> None:
+        for _ in range(TURNS[concurrent]):
+            async with aclosing(engine.generate(prompt(), asking(rule), OUTPUT)) as deltas:
+                async for _ in deltas:
+                    pass
+
+    began = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(concurrent)))
+    return concurrent * TURNS[concurrent] * OUTPUT / (time.perf_counter() - began)
+
+
+async def rounds(
+    bench: Bench, concurrent: int, arms: Mapping[str, Measure]
+) -> dict[str, list[float]]:
+    """Every arm's figures, one a round; who begins changes from round to round."""
+    names, found = list(arms), {name: list[float]() for name in arms}
+    for measure in arms.values():
+        await measure()
+    for number in range(bench.rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            found[name].append(await arms[name]())
+        told = ", ".join(f"{name} {values[-1]:.1f}" for name, values in found.items())
+        bench.out.print(f"{bench.shape} x{concurrent} round {number + 1}: {told}", style="dim")
+    return found
+
+
+async def speed(bench: Bench) -> list[Row]:
+    """The ensemble's throughput over a third of one policy's."""
+    rows = []
+    for concurrent in TURNS:
+        arms: dict[str, Measure] = {
+            "one policy": lambda n=concurrent: rate(bench.alone, None, n),  # type: ignore[misc]
+            "no rule": lambda n=concurrent: rate(bench.together, None, n),  # type: ignore[misc]
+        }
+        for name in RULES:
+            arms[name] = lambda n=concurrent, r=name: rate(bench.together, r, n)  # type: ignore[misc]
+        found = await rounds(bench, concurrent, arms)
+        alone = found.pop("one policy")
+        for name, values in found.items():
+            ratios = [len(MEMBERS) * mine / one for mine, one in zip(values, alone, strict=True)]
+            rows.append(summed(bench.shape, concurrent, f"{name} / (one policy / 3)", ratios))
+    return rows
+
+
+async def share(bench: Bench) -> list[Row]:
+    """What of a step's time in the worker is the rule's own, and with the logits it asks for."""
+    llm: Any = bench.together._llm
+    await llm.collective_rpc("watch_steps")
+    rows = []
+    for concurrent in TURNS:
+        for name in RULES:
+            own, whole = list[float](), list[float]()
+            await rate(bench.together, name, concurrent)
+            for _ in range(bench.rounds):
+                await llm.collective_rpc("step_times")
+                await rate(bench.together, name, concurrent)
+                [told] = await llm.collective_rpc("step_times")
+                own.append((told["rules"] - told["members"]) / told["step"])
+                whole.append(told["rules"] / told["step"])
+            step = 1000 * told["step"] / told["steps"]
+            bench.out.print(
+                f"{bench.shape} x{concurrent} {name}: {step:.1f} ms a step", style="dim"
+            )
+            rows.append(summed(bench.shape, concurrent, f"{name}: rule / step", own))
+            rows.append(summed(bench.shape, concurrent, f"{name}: with members' logits", whole))
+    return rows
+
+
+async def loops(bench: Bench) -> list[Row]:
+    """The ensemble's throughput with Collab over a coordinator's and over a plain loop's."""
+    rule, rows = RULES["collab"], []
+    plain = PlainLoop(list(bench.paths.values()), bench.together.cast, rule)
+    for concurrent in TURNS:
+        texts = [prompt() for _ in range(concurrent)]
+
+        async def coordinator(n: int = concurrent) -> float:
+            began = time.perf_counter()
+            texts = [prompt() for _ in range(n)]
+            await coordinated(bench.alone, len(MEMBERS), texts, OUTPUT)
+            return n * OUTPUT / (time.perf_counter() - began)
+
+        async def loop(texts: Sequence[Sequence[int]] = texts) -> float:
+            began = time.perf_counter()
+            plain.decoded(texts, OUTPUT)
+            return len(texts) * OUTPUT / (time.perf_counter() - began)
+
+        arms: dict[str, Measure] = {
+            "ensemble": lambda n=concurrent: rate(bench.together, "collab", n),  # type: ignore[misc]
+            "coordinator over sessions": coordinator,
+            "plain Hugging Face loop": loop,
+        }
+        found = await rounds(bench, concurrent, arms)
+        ours = found.pop("ensemble")
+        for name, values in found.items():
+            ratios = [mine / other for mine, other in zip(ours, values, strict=True)]
+            rows.append(summed(bench.shape, concurrent, f"ensemble / {name}", ratios))
+    return rows
+
+
+async def rollout(bench: Bench) -> list[Row]:
+    """Tokens, monitor calls and seconds for an emitted token, by p, L and M."""
+    return await look_aheads.measured(bench.together, bench.rounds, prompt, bench.out)
+
+
+PARTS: Mapping[str, tuple[str, Callable[[Bench], Awaitable[list[Row]]]]] = {
+    "speed": ("50m", speed),
+    "wide": ("50m, 32,768 logits", speed),
+    "share": ("50m", share),
+    "wide-share": ("50m, 32,768 logits", share),
+    "loops": ("50m", loops),
+    "rollout": ("50m", rollout),
+}
+
+
+@asynccontextmanager
+async def engines(shape: str, count: int, out: Console) -> AsyncIterator[Bench]:
+    """Three policies' checkpoints, one of them alone and all in one engine."""
+    with TemporaryDirectory() as folder:
+        paths = {name: str(Path(folder) / name) for name in MEMBERS}
+        for seed, path in enumerate(paths.values()):
+            random_llama.write(Path(path), seed=seed, **SHAPES[shape])
+        args = {**ENGINE_ARGS, "worker_extension_cls": EXTENSION}
+        alone = build("alone", {"kind": "vllm", "model": paths["one"], "engine_args": ENGINE_ARGS})
+        spec = {"kind": "ensemble", "members": paths, "rewards": REWARDS, "engine_args": args}
+        together = build("together", spec)
+        assert isinstance(alone, VllmEngine)
+        assert isinstance(together, VllmEnsemble)
+        try:
+            await alone.start()
+            await together.start()
+            yield Bench(shape, paths, alone, together, count, out)
+        finally:
+            await together.stop()
+            await alone.stop()
+
+
+async def measured(part: str, count: int, out: Console) -> list[Row]:
+    """One part's rows."""
+    shape, measure = PARTS[part]
+    async with engines(shape, count, out) as bench:
+        return [{"part": part, **row} for row in await measure(bench)]
+
+
+def main() -> None:
+    """Parses the command line, measures, prints and writes; a part that is there is replaced."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    out, rows = Console(stderr=True), list[Row]()
+    if asked.json and asked.json.exists():
+        rows = json.loads(asked.json.read_text())["rows"]
+    for part in asked.parts.split(","):
+        found = asyncio.run(measured(part, asked.rounds, out))
+        (look_aheads.show if part == "rollout" else show)(found, Console())
+        rows = [row for row in rows if row["part"] != part] + found
+        if asked.json:
+            asked.json.write_text(json.dumps({"rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What a policy ensemble is compared with: the same choice for each token made outside of it.
+
+A coordinator steps one session for each policy, token by token; a plain loop holds the policies as
+transformers loads them, a cache each, and decodes its requests as one batch. Both get the best
+case: the coordinator's sessions share one model's weights, so that they share its batches as well,
+and the loop's requests begin and end together. They know no benchmark.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engines.base import Rule, Sampling
+from engines.rules.core.base import Step
+from engines.rules.core.cast import Cast
+from engines.rules.core.registry import checked, find
+from engines.vllm.engine import VllmEngine
+
+TOP = 10
+Row = dict[int, float]
+
+
+async def coordinated(
+    engine: VllmEngine, policies: int, prompts: Sequence[Sequence[int]], limit: int
+) -> None:
+    """Answers all prompts at once, `limit` tokens each, through a session per policy and prompt."""
+    await asyncio.gather(*(_coordinated(engine, policies, ids, limit) for ids in prompts))
+
+
+async def _coordinated(
+    engine: VllmEngine, policies: int, prompt: Sequence[int], limit: int
+) -> None:
+    sampling = Sampling(temperature=0, ignore_eos=True, logprobs=TOP)
+    async with AsyncExitStack() as stack:
+        open_ = [
+            await stack.enter_async_context(engine.session(prompt, sampling))
+            for _ in range(policies)
+        ]
+        for _ in range(limit):
+            rows = await asyncio.gather(*map(_taken, open_))
+            token = likeliest(rows)
+            # Sessions over one model all sampled the very token, so none has to go back.
+            assert all(session.ids[-1] == token for session in open_)
+
+
+async def _taken(session: Any) -> Row:
+    """One more token; the step's likeliest ones."""
+    async with aclosing(session.take(1)) as deltas:
+        [delta] = [delta async for delta in deltas]
+    return dict(delta.logprobs[0].top)
+
+
+def likeliest(rows: Sequence[Row]) -> int:
+    """The token that the policies together like best, of those that all of them name."""
+    totals = {token: sum(row.get(token, -math.inf) for row in rows) for token in rows[0]}
+    return max(totals, key=lambda token: totals[token])
+
+
+class PlainLoop:
+    """The policies as transformers loads them."""
+
+    def __init__(self, paths: Sequence[str], cast: Cast, rule: Rule) -> None:
+        """Loads all of them, in their checkpoints' own precision, as the engine does."""
+        from transformers import AutoModelForCausalLM
+
+        self._models = [
+            AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval() for path in paths
+        ]
+        self._cast, self._rule = cast, find(rule.name)
+        self._asked = checked(rule.name, rule.parameters, cast)
+
+    @torch.inference_mode()
+    def decoded(self, prompts: Sequence[Sequence[int]], limit: int) -> Tensor:
+        """[prompts, limit] tokens; prompts are of equal length."""
+        unread, caches = torch.tensor(prompts), [None] * len(self._models)
+        said = []
+        for _ in range(limit):
+            rows = []
+            for at, model in enumerate(self._models):
+                out = model(unread, past_key_values=caches[at], use_cache=True)
+                caches[at] = out.past_key_values
+                rows.append(out.logits[:, -1].float())
+            verdict = self._rule.choose(Step(self._cast, torch.stack(rows), True), self._asked)
+            assert verdict.tokens is not None
+            unread = verdict.tokens[:, None]
+            said.append(unread)
+        return torch.cat(said, 1)
