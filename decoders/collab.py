@@ -5,7 +5,8 @@ target reward of where agent j leads after v (`rollout`, the paper's), of the te
 with v (`prefix_reward`), or the advantage of a target that is itself a member of the ensemble
 (`implicit`, decided inside the engine). The KL of the agent's next token from the reference is the
 same for all its tokens, so it arbitrates between agents only. Ties go to the agent named first and
-to its likelier token. Blocks of more than one token are sampled, and cost less per token.
+to its likelier token. Blocks of more than one token are sampled, and cost less per token; agents
+may then be separate models, even with different tokenizers, that take turns where words begin.
 """
 
 from collections import Counter
@@ -54,6 +55,10 @@ class CollabOptions(Options):
     agents: list[str] | None = Param(
         None, min_length=1, max_length=16, description="members that speak; null = all policies"
     )
+    models: list[str] | None = Param(
+        None, min_length=1, max_length=16, description="agents that are models of the server, by "
+        "id, in the place of members; for blocks of several tokens, and with alpha = 0"
+    )  # fmt: skip
     candidates: int = Param(10, ge=1, le=64, description="of each agent (the paper's p)")
     alpha: float = Param(1.0, ge=0, le=1e6, description="weight of the divergence")
     reference: str = Param(
@@ -83,7 +88,9 @@ def implicit(options: CollabOptions) -> Rule:
 def check(options: CollabOptions, request: DecodeRequest) -> None:
     """All names exist, and nothing is asked for that has no meaning with the rest."""
     wrong = None
-    if options.reference == "none" and options.alpha != 0:
+    if options.models is not None:
+        wrong = wrong_with_models(options, request)
+    elif options.reference == "none" and options.alpha != 0:
         wrong = "reference", "none needs alpha = 0"
     elif options.kl == "token" and (options.block > 1 or options.utility == "implicit"):
         wrong = "kl", "token goes neither with implicit nor with blocks"
@@ -95,18 +102,41 @@ def check(options: CollabOptions, request: DecodeRequest) -> None:
         raise RequestError(f"{PARAMS}.{wrong[0]}: {wrong[1]}", f"{PARAMS}.{wrong[0]}")
     if options.utility == "implicit":
         check_rule(request, implicit(options))
+    elif options.models is not None:
+        reward(request, options.target, f"{PARAMS}.target")
     else:
         check_agents(request, options.agents, options.reference)
         reward(request, options.target, f"{PARAMS}.target")
+
+
+def wrong_with_models(options: CollabOptions, request: DecodeRequest) -> tuple[str, str] | None:
+    """The parameter that has no meaning where separate models speak, and why."""
+    missing = [name for name in options.others if name not in request.peers]
+    wrong = {
+        "models": missing and f"{missing[0]!r} is no model that could speak here",
+        "agents": options.agents is not None and "members, which `models` are in the place of",
+        "utility": options.utility == "implicit" and "implicit needs members of one ensemble",
+        "block": options.block == 1 and "separate models take turns by blocks of several tokens",
+        "alpha": options.alpha != 0 and "separate models have no common tokens to diverge on: 0",
+    }
+    if request.sampling.logprobs is not None:
+        raise RequestError("logprobs: not of tokens that separate models speak", "logprobs")
+    return next(((name, str(why)) for name, why in wrong.items() if why), None)
+
+
+def agents_of(options: CollabOptions, request: DecodeRequest) -> tuple[str | None, ...]:
+    """Who may speak."""
+    return options.others or speakers(request.engine, options.agents)
 
 
 def estimate(options: CollabOptions, request: DecodeRequest) -> Estimate:
     """For each token or block one step, all candidates and their rollouts, each scored."""
     if options.utility == "implicit":
         return one_row(options, request)
-    most, agents = request.max_tokens, len(speakers(request.engine, options.agents))
+    most, agents = request.max_tokens, len(agents_of(options, request))
     rows = agents * options.candidates * options.samples
-    steps = -(-most // options.block)
+    # Separate models may get no further than a word.
+    steps = most if options.models else -(-most // options.block)
     ahead = options.lookahead if options.utility == "rollout" else 0
     sampled = agents * options.candidates * options.block if options.block > 1 else 0
     tokens = steps * (1 + sampled + rows * ahead)
@@ -157,7 +187,7 @@ async def collab(run: Run, options: CollabOptions) -> AsyncGenerator[Commit, Non
 
 async def proposed(run: Run, options: CollabOptions, done: Sequence[int]) -> list[Candidate]:
     """The candidates of all agents; what a divergence needs is asked for where it counts."""
-    agents = speakers(run.request.engine, options.agents)
+    agents = agents_of(options, run.request)
     # Of one agent the mixture is the agent itself.
     needed = options.alpha > 0 and (len(agents) > 1 or options.reference != "mixture")
     reference = options.reference if needed else "none"

@@ -21,7 +21,7 @@ from server.answers import ChatAnswer
 from server.bodies import ChatBody
 from server.dry import dry_run
 from server.fields import Endpoint
-from server.intake import Chosen, choose, most_tokens, request_for, settings_of, terms
+from server.intake import Chosen, choose, most_tokens, peers_of, request_for, settings_of, terms
 from server.logprobs import Names
 from server.objects import ChatCompletion
 from server.openapi import decodes
@@ -56,7 +56,8 @@ async def _response(request: Request, chosen: Chosen, body: ChatBody) -> Respons
     agreed = terms(service, chosen, body, grammar)
     prompt = await of_messages(chosen.served, _rendering(body))
     most = most_tokens(chosen, prompt, body, "messages")
-    made = request_for(service, chosen, body, agreed, prompt, most)
+    peers = await peers_of(service, chosen, partial(of_messages, wanted=_rendering(body)))
+    made = request_for(service, chosen, body, agreed, prompt, most, peers)
     request.scope["prompt"] = prompt.text
     if settings_of(body).dry_run:
         return dry_run(service, chosen, [made])

@@ -1,7 +1,7 @@
 """POST /v1/completions: raw prompts in, their continuations out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from decoders.core.answer import answer
-from decoders.core.base import DecodeRequest, Field, RequestError
+from decoders.core.base import DecodeRequest, Field, Peer, RequestError
 from decoders.core.ledger import Ledger
 from decoders.core.run import estimate
 from engines.base import Structured
@@ -20,7 +20,7 @@ from server.answers import TextAnswer
 from server.bodies import TextBody
 from server.dry import dry_run, together
 from server.fields import Endpoint
-from server.intake import Chosen, choose, most_tokens, request_for, settings_of, terms
+from server.intake import Chosen, choose, most_tokens, peers_of, request_for, settings_of, terms
 from server.logprobs import Names
 from server.objects import TextCompletion
 from server.openapi import decodes
@@ -53,7 +53,8 @@ async def _response(request: Request, chosen: Chosen, body: TextBody) -> Respons
     check_prompt_logprobs(chosen, body)
     prompts = await _prompts(chosen, body)
     grammar = await asyncio.to_thread(structured.grammar, body)
-    made = _requests(service, chosen, body, prompts, grammar)
+    peers = [await _peers(service, chosen, body, one) for one in prompts]
+    made = _requests(service, chosen, body, list(zip(prompts, peers, strict=True)), grammar)
     request.scope["prompt"] = "\n".join(str(one.messages[0]["content"]) for one in prompts)
     if settings_of(body).dry_run:
         return dry_run(service, chosen, made)
@@ -83,19 +84,36 @@ async def _one(chosen: Chosen, given: Any, special: bool, param: str) -> Prompt:
     return of_tokens(chosen.served, given, param)
 
 
+async def _peers(
+    service: Service, chosen: Chosen, body: TextBody, prompt: Prompt
+) -> dict[str, Peer]:
+    """The other models with the same text before them."""
+    text = prompt.text
+    if text is None:
+        text = chosen.served.tokenizer.decode(prompt.tokens)
+    special = body.add_special_tokens is not False
+    return await peers_of(service, chosen, partial(of_text, text=text, special=special))
+
+
 def _requests(
     service: Service,
     chosen: Chosen,
     body: TextBody,
-    prompts: Sequence[Prompt],
+    prompts: Sequence[tuple[Prompt, Mapping[str, Peer]]],
     grammar: tuple[str, Structured] | None,
 ) -> list[DecodeRequest]:
     agreed = terms(service, chosen, body, grammar)
     return [
         request_for(
-            service, chosen, body, agreed, prompt, most_tokens(chosen, prompt, body, "prompt")
+            service,
+            chosen,
+            body,
+            agreed,
+            prompt,
+            most_tokens(chosen, prompt, body, "prompt"),
+            peers,
         )
-        for prompt in prompts
+        for prompt, peers in prompts
     ]
 
 

@@ -4,7 +4,7 @@ Everything that is the caller's fault ends here. It knows no HTTP and writes no 
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,14 @@ from decoders.core.base import (
     DecodeRequest,
     Field,
     Options,
+    Peer,
     RequestError,
     TraceLevel,
 )
 from decoders.core.registry import find
 from decoders.core.run import checked
 from engines.base import Capability, Sampling, Structured
-from server.auth import Key, bounded, permit, salt_of
+from server.auth import Key, bounded, permit, permit_model, salt_of
 from server.bodies import ChatBody, Decoding, Sampled, TextBody
 from server.prompts import Prompt, check_ids
 from server.served import Served
@@ -252,8 +253,9 @@ def _completion(body: Sampled) -> int | None:
 
 
 def request_for(
-    service: Service, chosen: Chosen, body: Sampled, terms: Terms, prompt: Prompt, most: int
-) -> DecodeRequest:
+    service: Service, chosen: Chosen, body: Sampled, terms: Terms, prompt: Prompt, most: int,
+    peers: Mapping[str, Peer],
+) -> DecodeRequest:  # fmt: skip
     """The request as every choice's run sees it."""
     decoding = settings_of(body)
     stop = [body.stop] if isinstance(body.stop, str) else body.stop or []
@@ -279,7 +281,26 @@ def request_for(
         arrival=terms.arrival,
         skip_special=body.skip_special_tokens is not False,
         on_monitor_error=terms.on_monitor_error,
+        peers=peers,
     )
+
+
+async def peers_of(
+    service: Service, chosen: Chosen, prompted: Callable[[Served], Awaitable[Prompt]]
+) -> dict[str, Peer]:
+    """The other models that the options name, each ready, with its prompt. Raises `RequestError`."""
+    found = {}
+    for name in chosen.options.others:
+        where = "decoding.params.models"
+        try:
+            served = await service.fleet.serve(name)
+        except RequestError as fault:
+            raise RequestError(f"{where}: {fault}", where) from fault
+        if served.id != served.base or Capability.GENERATE not in served.engine.capabilities:
+            raise RequestError(f"{where}: {name!r} is no model that writes text", where)
+        permit_model(chosen.key, served.base)
+        found[name] = Peer(served.engine, (await prompted(served)).tokens)
+    return found
 
 
 def _trace(decoding: Decoding, most: TraceLevel) -> TraceLevel:

@@ -125,8 +125,7 @@ def _last(
     usage.committed_tokens += transcript.committed
     usage.forced_tokens += transcript.forced
     usage.reasoning_tokens += transcript.reasoning
-    sampled = transcript.committed - transcript.forced
-    usage.discarded_tokens = usage.generated_tokens - sampled
+    usage.discarded_tokens = usage.generated_tokens - transcript.sampled
     finish, stop_reason = _finish(run, transcript, refusal)
     return Piece(
         held.reasoning,

@@ -133,6 +133,11 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Models that speak besides the request's own, by their ids: its `models`, if any."""
+        return tuple(getattr(self, "models", None) or ())
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -144,6 +149,14 @@ class Estimate:
     monitor_calls: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Another model that speaks in a request: its engine, and the same prompt in its tokens."""
+
+    engine: Engine
+    prompt: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeRequest:
     """One checked request, as every choice's run sees it.
@@ -151,6 +164,7 @@ class DecodeRequest:
     `max_tokens` caps one finished answer. `prompt` are token ids. `messages` is the conversation
     as monitors read it (for raw completions one user message). `seed` None is unseeded.
     `monitors` are all configured ones by name; `arrival` is on the event loop's clock, in seconds.
+    `peers` are the other models that its options name.
     """
 
     engine: Engine
@@ -174,6 +188,7 @@ class DecodeRequest:
     arrival: float = 0.0
     skip_special: bool = True
     on_monitor_error: Mapping[str, str] = field(default_factory=dict)
+    peers: Mapping[str, Peer] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +197,15 @@ class Commit:
 
     `logprobs`: one entry per token, None for forced ones; None as a whole if not asked for.
     `finish` says that the answer ends with this commit, and how; with STOP its last token is the
-    stop token.
+    stop token. `sampled` counts the tokens that were sampled for it where they were another
+    model's; None is all of `tokens`.
     """
 
     tokens: Sequence[int]
     forced: bool = False
     logprobs: Sequence[TokenLogprob | None] | None = None
     finish: Finish | None = None
+    sampled: int | None = None
 
     @staticmethod
     def of(delta: Delta) -> "Commit":

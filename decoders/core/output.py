@@ -5,7 +5,7 @@ which strategy committed the tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from decoders.core.base import Channel, Commit, DecodeRequest, Piece, Think
 from decoders.core.think import Splitter
@@ -75,7 +75,7 @@ class Transcript:
         self._stream = self._fresh()
         self._channel = self._splitter.channel
         self._trim = request.chat and request.think is not None
-        self.committed = self.forced = self.reasoning = 0
+        self.committed = self.forced = self.reasoning = self.sampled = 0
         self.finish: Finish | None = None
         self.last: int | None = None
 
@@ -108,11 +108,11 @@ class Transcript:
         return Piece(shown[0], shown[1], commit.tokens[:taken], _entries(commit, taken))
 
     def _capped(self, commit: Commit) -> Commit:
-        """What of a commit the answer has room for; only forced tokens can be too many."""
+        """What of a commit the answer has room for; only what was not sampled can be too much."""
         room = self._request.max_tokens - self.committed
         if len(commit.tokens) <= room:
             return commit
-        return Commit(commit.tokens[:room], commit.forced, commit.logprobs, Finish.LENGTH)
+        return replace(commit, tokens=commit.tokens[:room], finish=Finish.LENGTH)
 
     def _hidden(self, commit: Commit) -> int:
         """Position (from 1) of the stop token that ends the answer and is not shown; 0 if none."""
@@ -122,6 +122,8 @@ class Transcript:
     def _count(self, commit: Commit, taken: int) -> None:
         self.committed += taken
         self.forced += taken * commit.forced
+        if not commit.forced:
+            self.sampled += taken if commit.sampled is None else commit.sampled
         if taken:
             self.last = commit.tokens[taken - 1]
         self.finish = commit.finish

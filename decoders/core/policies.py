@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from decoders.core.base import Commit, DecodeRequest, RequestError
+from decoders.core.foreign import peer, spoken
 from decoders.core.run import Run
 from engines.base import Capability, Choice, Delta, Engine, Finish, Rule, TokenLogprob
 from engines.base import UnsupportedError as Unsupported
@@ -25,6 +26,7 @@ class Candidate:
 
     `logprob` is the first token's (natural log), `reference` the same under what the agent is
     compared to and `kl` how far its whole next-token distribution is from that, in nats.
+    `sampled` counts the tokens of another model that it was read from, see `Commit`.
     """
 
     agent: str | None
@@ -34,10 +36,11 @@ class Candidate:
     reference: float = 0.0
     finish: Finish | None = None
     entries: tuple[TokenLogprob, ...] | None = None
+    sampled: int | None = None
 
     def commit(self) -> Commit:
         """Its tokens, as they stand now."""
-        return Commit(self.tokens, False, self.entries, self.finish)
+        return Commit(self.tokens, False, self.entries, self.finish, self.sampled)
 
 
 def speakers(engine: Engine, named: Sequence[str] | None) -> tuple[str | None, ...]:
@@ -209,6 +212,11 @@ async def _block(
     entries: list[TokenLogprob] = []
     finish = None
     purpose = ("block", len(done), agent or "", number)
+    if agent in run.request.peers:
+        room = min(length, run.max_tokens - len(done))
+        said = await spoken(run, peer(run, agent), done, room, purpose, words=True)
+        yield Candidate(agent, said.tokens, finish=said.finish, sampled=said.sampled)
+        return
     async for delta in run.generate(done, limit=length, purpose=purpose, **voice(agent)):
         tokens += delta.tokens
         entries += delta.logprobs or ()

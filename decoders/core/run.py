@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from decoders.core.base import Commit, DecodeRequest, Estimate, MonitorCallsSpent
+from decoders.core.base import Commit, DecodeRequest, Estimate, MonitorCallsSpent, Peer
 from decoders.core.faults import located
 from decoders.core.ledger import Ledger
 from decoders.core.output import Reading, read
@@ -20,7 +20,7 @@ from decoders.core.registry import find
 from decoders.core.scope import Together
 from decoders.core.seeds import derive
 from decoders.core.trace import Trace
-from engines.base import Delta, Finish, Sampling
+from engines.base import Delta, Engine, Finish, Sampling
 from monitors.core.base import Monitor, MonitorError, Score, Stage
 
 T = TypeVar("T")
@@ -80,15 +80,17 @@ class Run:
         *,
         limit: int | None = None,
         purpose: tuple[int | str, ...] = ("main",),
+        peer: Peer | None = None,
         **changes: Any,
     ) -> AsyncGenerator[Delta, None]:
         """Samples after the prompt and `after`; the last delta has `finish`.
 
         At most `limit` tokens and never more than the answer's cap, the context and the budget
         leave; a deadline ends it too. `purpose` is what the seed is derived from, `changes` are
-        fields of `Sampling`.
+        fields of `Sampling`. With `peer` that model speaks, and all tokens are its own.
         """
-        room = min(self._room(after), self._room(after) if limit is None else limit)
+        engine, prompt, room = self._speaker(after, peer)
+        room = room if limit is None else min(room, limit)
         granted = self._grant(room)
         if granted < 1:
             yield Delta((), finish=Finish.LENGTH)
@@ -96,7 +98,7 @@ class Run:
         sampling = self._sampling(purpose, changes)
         self._ledger.usage.engine_requests += 1
         used = 0
-        source = self.request.engine.generate((*self.prompt, *after), sampling, granted)
+        source = engine.generate((*prompt, *after), sampling, granted)
         self.tally.sources.add(source)
         try:
             deltas = source if self._ledger.deadline is None else self._in_time(source)
@@ -203,9 +205,15 @@ class Run:
 
     # ---- how it keeps its promises
 
-    def _room(self, after: Sequence[int]) -> int:
+    def _speaker(
+        self, after: Sequence[int], peer: Peer | None
+    ) -> tuple[Engine, Sequence[int], int]:
+        """Who samples, behind which prompt, and how many tokens there is room for."""
+        if peer is not None:
+            context = peer.engine.max_context - len(peer.prompt)
+            return peer.engine, peer.prompt, context - len(after)
         context = self.request.engine.max_context - len(self.prompt)
-        return min(self.max_tokens, context) - len(after)
+        return self.request.engine, self.prompt, min(self.max_tokens, context) - len(after)
 
     def _grant(self, room: int) -> int:
         """Reserves tokens; remembers which limit of the budget said no."""

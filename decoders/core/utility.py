@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from decoders.core.base import DecodeRequest, RequestError
+from decoders.core.foreign import peer, spoken
 from decoders.core.judges import Judge, judge
 from decoders.core.policies import Candidate, abreast, voice
 from decoders.core.run import Run
@@ -107,14 +108,23 @@ class QEstimator:
         said: list[int] = []
         purpose: tuple[int | str, ...] = ("rollout", at, candidate.agent or "")
         purpose = (*purpose, *candidate.tokens, number)
+        if candidate.agent in self._run.request.peers:
+            room = min(self._lookahead, self._run.max_tokens - len(tokens))
+            other = peer(self._run, candidate.agent)
+            found = await spoken(self._run, other, tokens, room, purpose, words=False)
+            self._count(found.sampled)
+            return list(found.tokens)
         changes = {"logprobs": None, **voice(candidate.agent)}
         async for delta in self._run.generate(
             tokens, limit=self._lookahead, purpose=purpose, **changes
         ):
             said += delta.tokens
-        self.spent["rollouts"] += bool(said)
-        self.spent["rollout_tokens"] += len(said)
+        self._count(len(said))
         return said
+
+    def _count(self, sampled: int) -> None:
+        self.spent["rollouts"] += bool(sampled)
+        self.spent["rollout_tokens"] += sampled
 
     async def score(self, tokens: Sequence[int]) -> Scores | None:
         """Every reward's score of an answer that begins with `tokens`; None if one has failed."""

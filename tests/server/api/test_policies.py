@@ -1,6 +1,7 @@
 """Several policies over HTTP: who may be named, what is told of each token, whose fault it is."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,31 @@ async def test_a_model_of_one_policy_says_what_it_lacks() -> None:
         params = {"strategy": "collab", "params": IMPLICIT}
         error = fault(await single.chat(decoding=params), 400)
         assert error["param"] == "decoding.params.utility"
+
+
+async def test_separate_models_take_turns_by_blocks() -> None:
+    from tests.server.api.live import engine, settings
+
+    weights = Path(__file__).parents[3] / "testbed" / "weights" / "reasoner"
+    own = settings()
+    own.engines["parts"] = EngineSpec.model_validate(
+        {"kind": "reference", "model": str(weights), "lazy": True}
+    )
+    own.models["parts"] = ModelSpec(engine="parts", think=("<think>", "</think>"))
+    params: dict[str, Any] = {"models": ["org/raw", "parts"], "alpha": 0.0, "block": 8}
+    params |= {"utility": "prefix_reward", "candidates": 2}
+
+    def asking(**changes: Any) -> dict[str, Any]:
+        return {"strategy": "collab", "params": {**params, **changes}}
+
+    async with running(own, engine()) as live:
+        fields = {"model": "org/raw", "max_tokens": 40, "temperature": 1.0, "seed": 3}
+        body = (await live.chat(**fields, decoding=asking())).json()
+        told = body["choices"][0]["decoding"]
+        assert set(told["policies"]) <= {"org/raw", "parts"}
+        assert sum(told["policies"].values()) == body["usage"]["completion_tokens"]
+        text = await live.text(**fields, prompt=[40, 41, 42], decoding=asking())
+        assert text.status_code == 200
+        for wrong in ("nobody", "tab@plain"):
+            error = fault(await live.chat(**fields, decoding=asking(models=[wrong])), 400)
+            assert error["param"] == "decoding.params.models"

@@ -1,0 +1,151 @@
+"""Collab over separate models with different tokenizers, against a plain loop over their texts."""
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from decoders.core.base import Budget, DecodeRequest, Peer, RequestError, TraceLevel
+from decoders.core.foreign import closed
+from decoders.core.run import estimate
+from engines.base import Engine, Finish, Sampling
+from engines.registry import build
+from monitors.core.base import Monitor
+from tests.decoders.slow_policies import Marks, mark
+from tests.fakes import requests
+from tests.fakes.requests import table, whole
+
+REASONER = Path(__file__).parents[2] / "testbed" / "weights" / "reasoner"
+PROMPT = "What is 17 * 4?"
+GREEDY = Sampling(temperature=0.0)
+CAP, BLOCK = 48, 9
+
+
+@pytest.fixture(scope="module")
+async def engines() -> AsyncIterator[Mapping[str, Engine]]:
+    """Two models over bytes and one over words and their parts."""
+    made = {
+        "bytes": table(script={}),
+        "other": table(script={}, seed=9),
+        "parts": build("parts", {"kind": "reference", "model": str(REASONER)}),
+    }
+    for engine in made.values():
+        await engine.start()
+    yield made
+    for engine in made.values():
+        await engine.stop()
+
+
+def asked(
+    engines: Mapping[str, Engine], params: dict[str, Any], home: str = "bytes", **fields: Any
+) -> DecodeRequest:
+    monitors: dict[str, Monitor] = {"marks": Marks("marks")}
+    prompts = {
+        name: tuple(engine.tokenizer.encode(PROMPT, special=False))
+        for name, engine in engines.items()
+    }
+    peers = {name: Peer(engine, prompts[name]) for name, engine in engines.items()}
+    usual = {"models": list(engines), "alpha": 0.0, "block": BLOCK, "utility": "prefix_reward"}
+    fields = {"sampling": GREEDY, "max_tokens": CAP, "monitors": monitors, "peers": peers, **fields}
+    return requests.request(
+        engines[home], "collab", {**usual, **params}, prompt=PROMPT, think=None, **fields
+    )
+
+
+async def said(engine: Engine, text: str, limit: int) -> tuple[str, bool]:
+    """What one model says behind the prompt and a text, and whether it ended."""
+    encode = engine.tokenizer.encode
+    prefix = [*encode(PROMPT, special=False), *encode(text, special=False)]
+    tokens: list[int] = []
+    async for delta in engine.generate(prefix, GREEDY, limit):
+        tokens += delta.tokens
+    ended = delta.finish is Finish.STOP
+    shown = engine.tokenizer.decode(tokens[:-1] if ended else tokens, skip_special=False)
+    return (shown if ended else closed(shown)), ended
+
+
+async def by_hand(engines: Mapping[str, Engine], home: str) -> tuple[str, list[str]]:
+    """The text, and who spoke: the block whose text so far has the highest mark, and so on."""
+    count, text, spoken = engines[home].tokenizer, "", list[str]()
+    while (room := CAP - len(count.encode(text, special=False))) > 0:
+        found = {name: await said(one, text, min(BLOCK, room)) for name, one in engines.items()}
+        best = max(found, key=lambda name: mark((text + found[name][0]).lstrip(), "marks"))
+        text += found[best][0]
+        spoken.append(best)
+        if found[best][1]:
+            break
+    return text, spoken
+
+
+@pytest.mark.parametrize("home", ["bytes", "parts"])
+async def test_it_says_what_the_plain_loop_says(engines: Mapping[str, Engine], home: str) -> None:
+    one = asked(engines, {}, home, trace=TraceLevel.FULL)
+    result = await whole(one)
+    text, spoken = await by_hand(engines, home)
+    assert text.startswith(result.content)
+    assert len(result.content) > 20
+    nodes = [node for node in (result.summary.trace or {})["nodes"] if node["kind"] == "token"]
+    assert [node["policy"] for node in nodes] == spoken
+    assert len(set(spoken)) > 1
+
+
+@pytest.mark.parametrize("utility", ["prefix_reward", "rollout"])
+async def test_tokens_are_counted_by_the_models_that_sampled_them(
+    engines: Mapping[str, Engine], utility: str
+) -> None:
+    params = {"utility": utility, "candidates": 2, "lookahead": 5}
+    one = asked(engines, params, sampling=Sampling(temperature=1.0))
+    result = await whole(one)
+    usage, fields = result.usage, result.summary.fields
+    assert usage.committed_tokens <= CAP
+    assert 0 <= usage.discarded_tokens < usage.generated_tokens
+    assert fields.get("rollout_tokens", 0) <= 5 * fields["rollouts"]
+    assert (fields["rollouts"] > 0) == (utility == "rollout")
+    known = estimate(one)
+    assert usage.generated_tokens <= known.generated_tokens
+    assert usage.monitor_calls <= known.monitor_calls
+    again = await whole(asked(engines, params, sampling=Sampling(temperature=1.0)))
+    assert again.content == result.content
+    assert all(engine.running == 0 for engine in engines.values())
+
+
+@pytest.mark.parametrize("cap", [1, 10, 100])
+async def test_the_budget_holds_over_all_models(engines: Mapping[str, Engine], cap: int) -> None:
+    one = asked(engines, {"candidates": 2}, budget=Budget(max_generated_tokens=cap))
+    result = await whole(one)
+    assert result.usage.generated_tokens <= cap
+    assert result.summary.outcome == "budget_exhausted"
+
+
+@pytest.mark.parametrize(
+    ("params", "param"),
+    [
+        ({"alpha": 1.0}, "alpha"),
+        ({"block": 1}, "block"),
+        ({"models": ["bytes", "nobody"]}, "models"),
+        ({"agents": ["one"]}, "agents"),
+        ({"utility": "implicit", "target": "marks"}, "utility"),
+        ({"target": "nobody"}, "target"),
+    ],
+)
+async def test_what_has_no_meaning_is_refused_by_name(
+    engines: Mapping[str, Engine], params: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        estimate(asked(engines, params))
+    assert caught.value.param == f"decoding.params.{param}"
+
+
+async def test_foreign_tokens_have_no_log_probabilities(engines: Mapping[str, Engine]) -> None:
+    with pytest.raises(RequestError) as caught:
+        estimate(asked(engines, {}, sampling=GREEDY.but(logprobs=1)))
+    assert caught.value.param == "logprobs"
+
+
+def test_a_block_is_cut_where_a_word_begins() -> None:
+    assert closed("one two thr") == "one two"
+    assert closed("one two ") == "one two"
+    assert closed(" one") == " one"
+    assert closed("one") == "one"
+    assert closed(" \n") == " \n"
