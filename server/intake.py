@@ -288,7 +288,10 @@ def request_for(
 async def peers_of(
     service: Service, chosen: Chosen, prompted: Callable[[Served], Awaitable[Prompt]]
 ) -> dict[str, Peer]:
-    """The other models that the options name, each ready, with its prompt. Raises `RequestError`."""
+    """The other models that the options name, ready, each with its prompt.
+
+    Raises `RequestError`.
+    """
     found = {}
     for name in chosen.options.others:
         where = "decoding.params.models"
