@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -38,12 +39,12 @@ REWARDS = {
     "wish": {"member": "three", "reference": "one", "beta": 5.0},
     "hold": {"member": "two", "reference": "one", "beta": 5.0},
 }
+TILT = {"primary": "wish", "constrained": ["hold"], "base": "one"}
 RULES = {
     "collab": Rule("collab", {"target": "wish", "agents": ["one", "two"]}),
-    "sitalign": Rule(
-        "sitalign", {"primary": "wish", "constrained": ["hold"], "deltas": [0.0], "base": "one"}
-    ),
+    "sitalign": Rule("sitalign", {**TILT, "deltas": [0.0]}),
 }
+"""The bound is measured before anything else, see `bound`."""
 SHAPES: Mapping[str, Mapping[str, int]] = {
     "50m": {},
     "50m, 32,768 logits": {"width": 512, "layers": 5, "vocabulary": 32_768},
@@ -78,6 +79,18 @@ def asking(rule: str | None) -> Sampling:
     """Collab settles its tokens; SITAlign draws, since only then it has multipliers to find."""
     heat = 1.0 if rule == "sitalign" else 0.0
     return Sampling(temperature=heat, ignore_eos=True, rule=RULES.get(rule or ""))
+
+
+async def bound(engine: Engine) -> float:
+    """A least advantage that binds about every other state: the candidates' mean."""
+    free = Rule("sitalign", {"primary": "hold", "base": "one"})
+    sampling = Sampling(temperature=1.0, ignore_eos=True, rule=free)
+    found: list[float] = []
+    async with aclosing(engine.generate(prompt(), sampling, OUTPUT)) as deltas:
+        async for delta in deltas:
+            for choice in delta.choices or ():
+                found += [one for [one] in choice.notes["advantages"]]
+    return fmean(found)
 
 
 async def rate(engine: Engine, rule: str | None, concurrent: int) -> float:
@@ -135,7 +148,7 @@ async def share(bench: Bench) -> list[Row]:
     rows = []
     for concurrent in TURNS:
         for name in RULES:
-            own, whole = list[float](), list[float]()
+            own, whole, steps = list[float](), list[float](), list[float]()
             await rate(bench.together, name, concurrent)
             for _ in range(bench.rounds):
                 await llm.collective_rpc("step_times")
@@ -143,10 +156,9 @@ async def share(bench: Bench) -> list[Row]:
                 [told] = await llm.collective_rpc("step_times")
                 own.append((told["rules"] - told["members"]) / told["step"])
                 whole.append(told["rules"] / told["step"])
-            step = 1000 * told["step"] / told["steps"]
-            bench.out.print(
-                f"{bench.shape} x{concurrent} {name}: {step:.1f} ms a step", style="dim"
-            )
+                steps.append(1000 * told["step"] / told["steps"])
+            length = f"{median(steps):.1f} ms a step"
+            bench.out.print(f"{bench.shape} x{concurrent} {name}: {length}", style="dim")
             rows.append(summed(bench.shape, concurrent, f"{name}: rule / step", own))
             rows.append(summed(bench.shape, concurrent, f"{name}: with members' logits", whole))
     return rows
@@ -214,6 +226,9 @@ async def engines(shape: str, count: int, out: Console) -> AsyncIterator[Bench]:
         try:
             await alone.start()
             await together.start()
+            least = await bound(together)
+            out.print(f"{shape}: the constrained advantage is at least {least:.2f}", style="dim")
+            RULES["sitalign"] = Rule("sitalign", {**TILT, "deltas": [least]})
             yield Bench(shape, paths, alone, together, count, out)
         finally:
             await together.stop()

@@ -13,7 +13,7 @@ MEMBERS = {
     "wish": (10, 64, 1),
     "harm": (11, 32, 2),
 }
-REWARDS = {
+REWARDS: dict[str, dict[str, Any]] = {
     "wish": {"member": "wish", "reference": "base", "beta": 0.5},
     "harmless": {"member": "harm", "reference": "base", "beta": 0.7},
     "raw": {"member": "wish"},

@@ -32,9 +32,9 @@ class Said:
     finish: Finish | None = None
 
 
-def peer(run: Run, name: str) -> Peer:
+def peer(run: Run, name: str | None) -> Peer:
     """The other model `name`. Raises `RequestError` if the request brought none of that name."""
-    found = run.request.peers.get(name)
+    found = run.request.peers.get(name or "")
     if found is None:
         where = "decoding.params.models"
         raise RequestError(f"{where}: {name!r} is not at hand here", where)

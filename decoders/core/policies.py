@@ -16,7 +16,7 @@ from engines.base import UnsupportedError as Unsupported
 from engines.ensemble import Ensemble
 
 T = TypeVar("T")
-FLAT = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+FLAT: Mapping[str, Any] = {"temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
 """Log-probabilities of the model itself."""
 
 

@@ -87,7 +87,7 @@ def world(engine: Engine, models: Models, asked: DecodeRequest) -> World:
 
 def reward(name: str) -> Advantage:
     made = REWARDS[name]
-    return str(made["member"]), str(made["reference"]), float(str(made["beta"]))
+    return made["member"], made["reference"], made["beta"]
 
 
 def slow(world: World, name: str, params: dict[str, Any], most: int) -> Slow:

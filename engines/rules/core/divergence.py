@@ -11,6 +11,7 @@ from torch import Tensor
 from engines.rules.core.base import Step
 
 MIXTURE, NONE = "mixture", "none"
+LEAST = -1e4  # stands for a log-probability of -inf: beside a share of 0 that is 0
 
 
 def against(step: Step, agents: Tensor, reference: str) -> Tensor:
@@ -27,5 +28,12 @@ def divergence(step: Step, agents: Tensor, reference: str) -> Tensor:
     """
     if reference == NONE:
         return torch.zeros_like(agents[..., 0])
-    terms = agents.exp() * (agents - against(step, agents, reference))
-    return terms.masked_fill(~step.allowed, 0.0).sum(-1).clamp(min=0.0)
+    # In place where it can be: a vocabulary's worth for each agent and row is megabytes.
+    shares = agents.exp()
+    if reference == MIXTURE:
+        row = shares.mean(0).clamp_(min=torch.finfo(shares.dtype).tiny).log_()
+    else:
+        row = step.of(reference).clamp(min=LEAST)
+    # What has no share (forbidden, or too small to be told from 0) counts for nothing.
+    terms = (agents - row).clamp_(min=LEAST).mul_(shares)
+    return terms.sum(-1).clamp_(min=0.0)

@@ -118,10 +118,10 @@ def solved(given: Problem) -> Solution:
     policy = given.tilted(multipliers, alpha)[0].exp()
     status = torch.where(_certified(given, multipliers), Status.CERTIFIED, Status.UNSOLVED)
     status = torch.where(infeasible, Status.INFEASIBLE, status)
-    for row in torch.nonzero(status != Status.CERTIFIED)[:, 0].tolist():
-        policy[row], best = closest(given.excess[row], given.real[row])
-        if best < -TOLERANCE:
-            status[row] = Status.INFEASIBLE
+    left = torch.nonzero(status != Status.CERTIFIED)[:, 0]
+    if len(left):
+        policy[left], best = nearest(given.rows(left))
+        status[left[best < -TOLERANCE]] = Status.INFEASIBLE
     return Solution(policy, multipliers / given.std, status, given.margin(policy))
 
 
@@ -215,27 +215,36 @@ def _slope_left(slope: Tensor, multipliers: Tensor, cap: Tensor) -> Tensor:
     return torch.maximum(down, up).amax(-1)
 
 
+def nearest(given: Problem) -> tuple[Tensor, Tensor]:
+    """(the policy of every state whose worst constraint is best, how well it does), [rows, k] and
+    [rows]. With one constraint that is one token.
+    """
+    if given.excess.shape[1] == 1:
+        slack = given.excess[:, 0].masked_fill(~given.real, float("-inf"))
+        best, place = slack.max(-1)
+        return torch.nn.functional.one_hot(place, slack.shape[-1]).to(slack.dtype), best
+    found = [closest(excess, real) for excess, real in zip(given.excess, given.real, strict=True)]
+    best = given.base.new_tensor([value for _, value in found])
+    return torch.stack([policy for policy, _ in found]), best
+
+
 def closest(excess: Tensor, real: Tensor) -> tuple[Tensor, float]:
     """(the policy of one state whose worst constraint is best, how well it does).
 
-    `excess` [m, k] in standard deviations. A small linear programme; with one constraint its
-    solution is one token.
+    `excess` [m, k] in standard deviations. A small linear programme.
     """
     policy = torch.zeros_like(excess[0])
     here = excess[:, real].cpu().numpy()
-    if len(here) == 1:
-        weights = np.eye(here.shape[1])[here[0].argmax()]
-    else:
-        count = here.shape[1]
-        found = linprog(
-            np.append(np.zeros(count), -1.0),
-            A_ub=np.hstack([-here, np.ones((len(here), 1))]),
-            b_ub=np.zeros(len(here)),
-            A_eq=np.append(np.ones(count), 0.0)[None],
-            b_eq=[1.0],
-            bounds=[(0, None)] * count + [(None, None)],
-        )
-        weights = np.clip(found.x[:count], 0, None)
-        weights = weights / weights.sum()
+    count = here.shape[1]
+    found = linprog(
+        np.append(np.zeros(count), -1.0),
+        A_ub=np.hstack([-here, np.ones((len(here), 1))]),
+        b_ub=np.zeros(len(here)),
+        A_eq=np.append(np.ones(count), 0.0)[None],
+        b_eq=[1.0],
+        bounds=[(0, None)] * count + [(None, None)],
+    )
+    weights = np.clip(found.x[:count], 0, None)
+    weights = weights / weights.sum()
     policy[real] = torch.as_tensor(weights, dtype=policy.dtype, device=policy.device)
     return policy, float((here @ weights).min())
