@@ -72,7 +72,7 @@ class Bench:
 
 def prompt() -> list[int]:
     """Random ids that no earlier prompt began with, so that nothing is cached."""
-    return [draw.randrange(10, 1000) for _ in range(INPUT)]
+    return [draw.randrange(10, 500) for _ in range(INPUT)]
 
 
 def asking(rule: str | None) -> Sampling:

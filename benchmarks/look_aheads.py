@@ -69,7 +69,8 @@ def request(
     made = DecodeRequest(
         engine=engine, prompt=tuple(prompt), strategy=name, max_tokens=CAP, seed=seed,
         options=checked(find(name).options, params, "decoding.params"),
-        sampling=Sampling(ignore_eos=True), monitors={"reward": reward}, chat=False,
+        # With log-probabilities each token comes by itself, also one that shows no text yet.
+        sampling=Sampling(ignore_eos=True, logprobs=0), monitors={"reward": reward}, chat=False,
         messages=({"role": "user", "content": "Which way?"},),
     )  # fmt: skip
     estimate(made)
