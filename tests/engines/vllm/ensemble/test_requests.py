@@ -165,7 +165,7 @@ def expected(
         ("mod", FLAT),
         ("genarm", {}),
         ("sitalign", {"constrained": [], "deltas": [], "alpha": 0.5}),
-        ("sitalign", {"deltas": [0.15], "alpha": 0.5}),
+        ("sitalign", {"deltas": [-1.3], "alpha": 0.5}),
     ],
 )
 async def test_draws_follow_the_stated_policy(
