@@ -21,7 +21,7 @@ REWARDS: dict[str, dict[str, Any]] = {
 RULES: dict[str, dict[str, Any]] = {
     "collab": {"target": "wish"},
     # About half of the states can meet the bound; in some of them it binds.
-    "sitalign": {"primary": "wish", "constrained": ["harmless"], "deltas": [-1.7]},
+    "sitalign": {"primary": "wish", "constrained": ["harmless"], "deltas": [-0.8]},
     "mod": {"policies": ["math", "prose"], "weights": [0.3, 0.7]},
     "genarm": {"base": "base", "rewards": ["raw"], "alphas": [1.0]},
 }

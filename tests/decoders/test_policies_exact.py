@@ -97,7 +97,7 @@ def slow(world: World, name: str, params: dict[str, Any], most: int) -> Slow:
         )
     if params["utility"] == "implicit":
         return implicit_sitalign(
-            world, "base", reward("wish"), reward("harmless"), -1.7, k=10, alpha=0.2, steps=most
+            world, "base", reward("wish"), reward("harmless"), -0.8, k=10, alpha=0.2, steps=most
         )
     ahead = params.get("lookahead", 0) if params["utility"] == "rollout" else 0
     if name == "collab":
@@ -116,7 +116,7 @@ OWN: dict[str, dict[str, Any]] = {
 }
 IMPLICIT: dict[str, dict[str, Any]] = {
     "collab": {"target": "wish"},
-    "sitalign": {"primary": "wish", "constrained": ["harmless"], "thresholds": [-1.7]},
+    "sitalign": {"primary": "wish", "constrained": ["harmless"], "thresholds": [-0.8]},
 }
 
 
