@@ -33,6 +33,7 @@ from clients.local import free_port, started
 ROOT = Path(__file__).resolve().parent.parent
 TOKENS, STEP, DELAY_MS = 192, 16, 50
 WAVES = 3
+WIDTH = 140
 Arm = Mapping[str, Any]
 
 
@@ -227,7 +228,7 @@ def main() -> None:
         write = [sys.executable, "-m", "benchmarks.random_llama", str(checkpoint)]
         subprocess.run(write, check=True, cwd=ROOT)
         rows = measure(checkpoint, asked.pairs, Console(stderr=True))
-    show(rows, Console())
+    show(rows, Console(width=None if sys.stdout.isatty() else WIDTH))
     if asked.json:
         asked.json.write_text(json.dumps({"rows": rows}, indent=1))
 
