@@ -27,7 +27,8 @@ from rich.table import Table
 from benchmarks.overhead import interval_rank
 from benchmarks.published import Loop, fill, vote
 from clients.eval.core.asking import Arm, Asker, each
-from clients.eval.hex import OPTIONS, Puzzle, load
+from clients.eval.core.ballots import Puzzle, load
+from clients.eval.hex import OPTIONS
 from clients.local import started
 from testbed import DIFFUSION
 from testbed.diffusion import loaded, read

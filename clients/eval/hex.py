@@ -3,17 +3,17 @@
 Source: arXiv 2510.05040 (HEX). All paths of all block sizes are sampled once; their answers stand
 in the trace, and votes of fewer paths are counted from them. Controls: the best single block
 (chosen on the validation split) with as many seeds as HEX has votes; random order and top-k margin
-on the whole canvas; and the same vote over cheap paths (a threshold, kept keys and values).
+on the whole canvas; and the same vote over cheap paths (a threshold, kept keys and values). Several
+models, trained from other seeds, are asked the same; their answers to a puzzle are one cluster.
 """
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from clients.eval.core.asking import Arm, Reply
+from clients.eval.core.ballots import Found, Puzzle, average, load
 from clients.eval.core.bench import Bench
 from clients.eval.core.report import Report, Row, mean_cost
 from clients.eval.core.statistics import Interval, difference, holm, mean
@@ -22,6 +22,7 @@ TITLE = "a vote over many schedules of a diffusion model (arXiv 2510.05040)"
 FOLDER = Path(__file__).resolve().parents[2] / "testbed" / "puzzles"
 OPTIONS: Mapping[str, str] = {
     "model": "satisfice-mini-diffusion",
+    "others": "",
     "length": "32",
     "blocks": "2,4,8,16,32",
     "seeds": "6",
@@ -33,29 +34,8 @@ OPTIONS: Mapping[str, str] = {
 }
 QUESTIONS = 600
 MARGIN = 0.02
-
-
-@dataclass(frozen=True)
-class Puzzle:
-    """A question whose answer must be written exactly."""
-
-    id: str
-    family: str
-    level: int
-    prompt: str
-    answer: str
-
-    def is_right(self, content: str) -> bool:
-        """Whether `content` is the answer and nothing else."""
-        return content.strip() == self.answer
-
-
-def load(path: Path, n: int) -> list[Puzzle]:
-    """The first `n`; families and levels take turns. Raises ValueError if there are fewer."""
-    lines = path.read_text("utf-8").splitlines()
-    if len(lines) < n:
-        raise ValueError(f"{path} has {len(lines)} puzzles; {n} were asked for")
-    return [Puzzle(**json.loads(line)) for line in lines[:n]]
+RULES = ("random", "margin")
+"""Orders over the whole canvas that HEX is compared with."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +63,7 @@ class Settings:
     def vote(self, blocks: Sequence[int], seeds: int, name: str, **params: Any) -> Arm:
         """All paths of these blocks, with what each of them says."""
         own = {"blocks": list(blocks), "seeds": seeds, "vote_early": False, "answer": "text"}
-        return self._arm("hex", name, {**own, **params}, len(blocks))
+        return self._arm("hex", name, {**own, **params}, len(blocks) * seeds)
 
     def single(self, rule: str) -> Arm:
         """One path over the whole canvas."""
@@ -91,9 +71,14 @@ class Settings:
         return self._arm("block_diffusion", name, params, 1)
 
     @property
-    def cheap(self) -> Mapping[str, Any]:
-        """What makes a path cheap."""
-        return {"rule": "threshold", "threshold": self.threshold, "cache": "dual"}
+    def cheap(self) -> Mapping[str, Mapping[str, Any]]:
+        """What makes a path cheap, by name."""
+        threshold = {"rule": "threshold", "threshold": self.threshold}
+        return {
+            "rule=threshold": threshold,
+            "cache=dual": {"cache": "dual"},
+            BOTH: {**threshold, "cache": "dual"},
+        }
 
     def _arm(self, strategy: str, name: str, params: Mapping[str, Any], rows: int) -> Arm:
         decoding = {
@@ -103,179 +88,187 @@ class Settings:
         return Arm(name, decoding, sampling, rows)
 
 
-@dataclass(frozen=True)
-class Walk:
-    """One path of a vote: its block, its seed and what it said (None: nothing)."""
-
-    block: int
-    seed: int
-    said: str | None
-
-
-def paths(reply: Reply) -> list[Walk]:
-    """All paths of a reply, in the order in which they ran."""
-    nodes = reply.decoding["trace"]["nodes"]
-    return [
-        Walk(node["block_length"], node["seed"], node["answer"])
-        for node in nodes
-        if node["kind"] == "path"
-    ]
-
-
-def voted(found: Sequence[Walk]) -> tuple[str | None, bool]:
-    """The most frequent answer, ties to the smallest block and seed; whether there was a tie."""
-    ordered = sorted(found, key=lambda path: (path.block, path.seed))
-    counts = Counter(path.said for path in ordered if path.said is not None).most_common(2)
-    if not counts:
-        return None, False
-    return counts[0][0], len(counts) > 1 and counts[0][1] == counts[1][1]
+BOTH = "rule=threshold,cache=dual"
 
 
 @dataclass
-class Found:
-    """One vote's replies with their paths; values per question."""
+class Trial:
+    """What one model said: its best single block, votes by name, single paths by their rule."""
 
-    arm: Arm
-    replies: Sequence[Reply]
-    paths: Sequence[Sequence[Walk]]
-    answers: Sequence[str]
-
-    @staticmethod
-    def of(arm: Arm, replies: Sequence[Reply], puzzles: Sequence[Puzzle]) -> "Found":
-        """Reads the traces."""
-        return Found(arm, replies, [paths(r) for r in replies], [p.answer for p in puzzles])
-
-    def right(self, seeds: int, blocks: Sequence[int] | None = None) -> list[float]:
-        """Whether the vote of so many seeds (of these blocks) is right, per question."""
-        return [float(self._vote(found, seeds, blocks)[0] == a) for found, a in self._pairs()]
-
-    def tied(self, seeds: int) -> list[float]:
-        """Whether that vote was a tie, per question."""
-        return [float(self._vote(found, seeds, None)[1]) for found, _ in self._pairs()]
-
-    def alone(self, block: int) -> list[float]:
-        """How often one path of a block is right, per question."""
-        return [
-            _mean([float(path.said == a) for path in found if path.block == block])
-            for found, a in self._pairs()
-        ]
-
-    def _pairs(self) -> list[tuple[Sequence[Walk], str]]:
-        return list(zip(self.paths, self.answers, strict=True))
-
-    @staticmethod
-    def _vote(
-        found: Sequence[Walk], seeds: int, blocks: Sequence[int] | None
-    ) -> tuple[str | None, bool]:
-        return voted([p for p in found if p.seed < seeds and (not blocks or p.block in blocks)])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    model: str
+    best: int
+    found: Mapping[str, Found]
+    singles: Mapping[str, Sequence[Reply]]
 
 
 async def measure(bench: Bench) -> Report:
-    """Chooses the best single block on validation, then asks every arm the test puzzles."""
+    """Asks every model all arms."""
     settings = Settings.of(bench.options)
-    report = Report("hex", [bench.asker.model])
+    others = [name for name in bench.options["others"].split(",") if name]
+    report = Report("hex", [bench.asker.model, *others])
     few = load(Path(bench.options["validation_file"]), int(bench.options["validation"]))
     puzzles = load(Path(bench.options["test_file"]), bench.n or QUESTIONS)
+    trials = []
+    for model in report.models:
+        own = replace(bench, asker=bench.asker.beside(model))
+        trials.append(await trial(own, settings, few, puzzles, report))
+    names = [puzzle.answer for puzzle in puzzles]
+    Table(report, settings, trials, names, bench.seed).write()
+    return report
+
+
+async def trial(
+    bench: Bench, settings: Settings, few: Sequence[Puzzle], puzzles: Sequence[Puzzle],
+    report: Report,
+) -> Trial:  # fmt: skip
+    """Chooses the best single block on validation, then asks every arm the test puzzles."""
+    model = bench.asker.model
     arm = settings.vote(settings.blocks, 2, "validation")
     chosen = Found.of(arm, await bench.ask(arm, few), few)
-    alone = {block: _mean(chosen.alone(block)) for block in settings.blocks}
+    alone = {block: round(average(chosen.alone(block)), 3) for block in settings.blocks}
     best = max(alone, key=lambda block: alone[block])
-    report.notes.append(f"validation (n={len(few)}): the best single block is {best}: {alone}")
+    report.notes.append(f"{model}, validation (n={len(few)}): the best block is {best}: {alone}")
+    blocks, seeds = settings.blocks, settings.seeds
     arms = {
-        "all": settings.vote(settings.blocks, settings.seeds, "hex"),
+        "all": settings.vote(blocks, seeds, "hex"),
         "one": settings.vote([best], settings.votes, f"hex[blocks=[{best}]]"),
-        "cheap": settings.vote(settings.blocks, settings.seeds, "hex[cheap]", **settings.cheap),
+        **{k: settings.vote(blocks, seeds, f"hex[{k}]", **p) for k, p in settings.cheap.items()},
     }
     found = {k: Found.of(a, await bench.ask(a, puzzles), puzzles) for k, a in arms.items()}
-    names = [puzzle.answer for puzzle in puzzles]
-    for rule in ("random", "margin"):
-        single = settings.single(rule)
-        replies = await bench.ask(single, puzzles)
-        right = mean([float(reply.right) for reply in replies], names, bench.seed)
-        report.rows.append(Row.of(single.name, "accuracy", right, mean_cost(replies)))
-    Table(report, settings, found, names, bench.seed, best).write()
-    return report
+    singles = {rule: await bench.ask(settings.single(rule), puzzles) for rule in RULES}
+    return Trial(model, best, found, singles)
 
 
 @dataclass
 class Table:
-    """The rows and verdicts of what was found."""
+    """The rows and verdicts of what was found, over all models together and for each."""
 
     report: Report
     settings: Settings
-    found: Mapping[str, Found]
+    trials: Sequence[Trial]
     names: Sequence[str]
     seed: int
-    best: int
 
     def write(self) -> None:
         """Single schedules, votes by their number, controls, tests."""
-        all_, settings = self.found["all"], self.settings
+        settings, votes = self.settings, self.settings.votes
         for block in settings.blocks:
-            self._row(f"block_diffusion[block_length={block}]", all_.alone(block))
+            name = f"block_diffusion[block_length={block}]"
+            self._row(name, _alone("all", block))
+        for rule in RULES:
+            name = f"block_diffusion[rule={rule}]"
+            replies = [reply for t in self.trials for reply in t.singles[rule]]
+            self._row(name, _rights(rule), mean_cost(replies))
         for seeds in range(1, settings.seeds + 1):
             name = f"hex[votes={seeds * len(settings.blocks)}]"
-            self._row(name, all_.right(seeds), self._cost("all", seeds / settings.seeds))
-            self._row(name, all_.tied(seeds), metric="ties")
+            cost = self._cost("all", seeds / settings.seeds)
+            self._row(name, _voted("all", seeds), cost)
+            self._row(name, _tied(seeds), metric="ties")
         for block in settings.blocks:
             name = f"hex[blocks=[{block}],votes={settings.seeds}]"
-            self._row(name, all_.right(settings.seeds, [block]))
-        one, cheap = self.found["one"], self.found["cheap"]
-        name = f"hex[blocks=[{self.best}],votes={settings.votes}]"
-        self._row(name, one.right(settings.votes), self._cost("one", 1))
-        name = f"hex[rule=threshold,cache=dual,votes={settings.votes}]"
-        self._row(name, cheap.right(settings.seeds), self._cost("cheap", 1))
+            self._row(name, _voted("all", settings.seeds, [block]))
+        self._row(f"hex[best block,votes={votes}]", self.one, self._cost("one", 1))
+        for key in settings.cheap:
+            self._row(f"hex[{key},votes={votes}]", self.voted(key), self._cost(key, 1))
         for block in settings.blocks:
-            name = f"block_diffusion[block_length={block},rule=threshold,cache=dual]"
-            self._row(name, cheap.alone(block))
-        self._tests(all_, one, cheap)
+            name = f"block_diffusion[block_length={block},{BOTH}]"
+            self._row(name, _alone(BOTH, block))
+        self._each()
+        self._tests()
 
-    def _tests(self, all_: Found, one: Found, cheap: Found) -> None:
+    # ---- values per question of one model
+
+    def ours(self, trial: Trial) -> list[float]:
+        """HEX with all votes."""
+        return trial.found["all"].right(self.settings.seeds)
+
+    def one(self, trial: Trial) -> list[float]:
+        """As many seeds of the best block."""
+        return trial.found["one"].right(self.settings.votes)
+
+    def alone(self, trial: Trial) -> list[float]:
+        """One path of the best block."""
+        return trial.found["all"].alone(trial.best)
+
+    def voted(self, key: str) -> "Values":
+        """HEX over cheap paths."""
+        return _voted(key, self.settings.seeds)
+
+    # ---- rows
+
+    def _each(self) -> None:
+        """The same of every model by itself, if there are several."""
+        parts = {"best block": self.alone, "best block, all seeds": self.one, "hex": self.ours}
+        for trial in self.trials if len(self.trials) > 1 else ():
+            for name, values in parts.items():
+                interval = mean(values(trial), self.names, self.seed)
+                self.report.rows.append(Row.of(f"{trial.model}: {name}", "accuracy", interval))
+
+    def _tests(self) -> None:
         """Paired by puzzle, Holm-adjusted."""
-        ours, settings = all_.right(self.settings.seeds), self.settings
         against = {
-            "best single schedule": self._against(ours, all_.alone(self.best)),
-            "one block": self._against(ours, one.right(settings.votes)),
+            "best single schedule": self._against(self.ours, self.alone),
+            "one block": self._against(self.ours, self.one),
         }
         adjusted = holm({name: found.p or 0.0 for name, found in against.items()})
         for name, interval in against.items():
             self.report.rows.append(
                 Row.of(f"hex - {name}", "accuracy_difference", interval, p=adjusted[name])
             )
-        loss = self._against(cheap.right(settings.seeds), ours)
-        self.report.rows.append(Row.of("hex[cheap] - hex", "accuracy_difference", loss))
+        losses = {key: self._against(self.voted(key), self.ours) for key in self.settings.cheap}
+        for key, loss in losses.items():
+            self.report.rows.append(Row.of(f"hex[{key}] - hex", "accuracy_difference", loss))
         single, block = against.values()
         sure = adjusted["one block"] < 0.05 and block.value > 0
+        agree = all(t.found["all"].agree(self.settings.seeds) for t in self.trials)
         self.report.verdicts += [
             ("HEX beats the best single schedule by 5 points or more", single.value >= 0.05),
             ("HEX beats as many seeds of the best block (Holm-adjusted p < 0.05)", sure),
-            ("cheap paths lose at most 2 points (lower bound)", loss.low >= -MARGIN),
-            ("the server's answers are the votes counted from its traces", self._agree(all_)),
+            ("cheap paths lose at most 2 points (lower bound)", losses[BOTH].low >= -MARGIN),
+            ("the server's answers are the votes counted from its traces", agree),
         ]
 
-    def _agree(self, found: Found) -> bool:
-        said = [float(reply.right) for reply in found.replies]
-        return said == found.right(self.settings.seeds)
+    def _pooled(self, values: "Values") -> list[float]:
+        return [value for trial in self.trials for value in values(trial)]
 
-    def _against(self, ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-        return difference(ours, theirs, self.names, self.seed)
+    @property
+    def _clusters(self) -> list[str]:
+        return [*self.names] * len(self.trials)
+
+    def _against(self, ours: "Values", theirs: "Values") -> Interval:
+        return difference(self._pooled(ours), self._pooled(theirs), self._clusters, self.seed)
 
     def _cost(self, name: str, share: float) -> dict[str, float]:
-        """What a share of a vote's waves cost."""
-        return {key: value * share for key, value in mean_cost(self.found[name].replies).items()}
+        """What a share of a vote's seeds cost."""
+        replies = [reply for trial in self.trials for reply in trial.found[name].replies]
+        return {key: value * share for key, value in mean_cost(replies).items()}
 
     def _row(
-        self,
-        name: str,
-        values: Sequence[float],
-        cost: Mapping[str, float] | None = None,
+        self, name: str, values: "Values", cost: Mapping[str, float] | None = None,
         metric: str = "accuracy",
-    ) -> None:
-        self.report.rows.append(Row.of(name, metric, mean(values, self.names, self.seed), cost))
+    ) -> None:  # fmt: skip
+        interval = mean(self._pooled(values), self._clusters, self.seed)
+        self.report.rows.append(Row.of(name, metric, interval, cost))
+
+
+Values = Callable[[Trial], list[float]]
+"""What of a model's answers counts, per question."""
+
+
+def _alone(key: str, block: int) -> Values:
+    return lambda trial: trial.found[key].alone(block)
+
+
+def _voted(key: str, seeds: int, blocks: Sequence[int] | None = None) -> Values:
+    return lambda trial: trial.found[key].right(seeds, blocks)
+
+
+def _tied(seeds: int) -> Values:
+    return lambda trial: trial.found["all"].tied(seeds)
+
+
+def _rights(rule: str) -> Values:
+    return lambda trial: [float(reply.right) for reply in trial.singles[rule]]
 
 
 def draw(report: Report, path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -110,6 +111,12 @@ class Asker:
         )
         self._seed = seed
         self.model = model
+
+    def beside(self, model: str) -> "Asker":
+        """The same server and seeds, another of its models; the connections are shared."""
+        other = copy(self)
+        other.model = model
+        return other
 
     async def ask(
         self, arm: Arm, questions: Sequence[Item], told: Callable[[], None]

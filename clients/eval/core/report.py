@@ -61,10 +61,12 @@ class Report:
 
     def table(self) -> Table:
         """For the terminal."""
-        shown = Table("arm", "metric", "value", "95% interval", "n", "p", "tokens", "requests")
+        costs = [key for key in SHOWN if any(row.cost.get(key) for row in self.rows)]
+        names = [SHOWN[key] for key in costs]
+        shown = Table("arm", "metric", "value", "95% interval", "n", "p", *names)
         shown.columns[0].overflow = "fold"
         for row in self.rows:
-            cost = [f"{row.cost[key]:.0f}" if key in row.cost else "" for key in SHOWN]
+            cost = [f"{row.cost[key]:.0f}" if key in row.cost else "" for key in costs]
             p = "" if row.p is None else f"{row.p:.2g}"
             interval = f"{number(row.low)} … {number(row.high)}"
             shown.add_row(
@@ -73,7 +75,10 @@ class Report:
         return shown
 
 
-SHOWN = ("generated_tokens", "engine_requests")
+SHOWN = {
+    "generated_tokens": "tokens", "engine_requests": "requests", "forward_passes": "passes",
+}  # fmt: skip
+"""Costs that have a column, where there are any."""
 
 
 def number(value: float) -> str:

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from clients.eval import hex as claim
 from clients.eval.core.asking import Arm, Asker, Item, Reply
+from clients.eval.core.ballots import Puzzle, Walk, voted
 from clients.eval.core.bench import Bench
 from clients.eval.core.report import Report
-from clients.eval.hex import Puzzle, Walk, voted
 
 # How often a path is right, by block; wrong paths of one block like to agree.
 SHARES = {2: 0.5, 4: 0.6, 8: 0.55, 16: 0.4, 32: 0.3}
@@ -27,6 +27,11 @@ class Scripted(Asker):
         self.model = "scripted"
         self.arms: list[Arm] = []
 
+    def beside(self, model: str) -> "Scripted":
+        other = Scripted()
+        other.model, other.arms = model, self.arms
+        return other
+
     async def ask(
         self, arm: Arm, questions: Sequence[Item], told: Callable[[], None]
     ) -> list[Reply]:
@@ -36,7 +41,7 @@ class Scripted(Asker):
     def _reply(self, arm: Arm, question: Item) -> Reply:
         assert isinstance(question, Puzzle)
         params = arm.decoding["params"]
-        rng = random.Random(f"{arm.name}{question.id}")
+        rng = random.Random(f"{self.model}{arm.name}{question.id}")
         nodes = [
             {"kind": "path", "block_length": block, "seed": seed, "answer": said}
             for seed in range(params.get("seeds", 0))
@@ -94,7 +99,7 @@ async def test_single_schedules_are_means_over_their_paths(report: Report) -> No
 
 
 async def test_the_best_block_is_chosen_on_validation(report: Report, scripted: Scripted) -> None:
-    assert "the best single block is 4" in report.notes[0]
+    assert "the best block is 4" in report.notes[0]
     one = scripted.arms[2].decoding["params"]
     assert (one["blocks"], one["seeds"]) == ([4], 30)
 
@@ -119,11 +124,23 @@ async def test_cheap_paths_differ_by_rule_and_cache_alone(
     report: Report, scripted: Scripted
 ) -> None:
     arms = {arm.name: dict(arm.decoding["params"]) for arm in scripted.arms}
-    cheap = arms["hex[cheap]"]
-    assert {name: cheap.pop(name) for name in ("rule", "threshold", "cache")} == {
-        "rule": "threshold", "threshold": 0.9, "cache": "dual",
-    }  # fmt: skip
-    assert cheap == arms["hex"]
+    threshold = {"rule": "threshold", "threshold": 0.9}
+    assert arms["hex[rule=threshold]"] == {**arms["hex"], **threshold}
+    assert arms["hex[cache=dual]"] == {**arms["hex"], "cache": "dual"}
+    assert arms["hex[rule=threshold,cache=dual]"] == {**arms["hex"], **threshold, "cache": "dual"}
+
+
+async def test_models_of_other_seeds_are_pooled_by_puzzle(report: Report, stored: Path) -> None:
+    options = {**claim.OPTIONS, "test_file": str(stored), "validation_file": str(stored)}
+    options["others"] = "second,third"
+    pooled = await claim.measure(Bench(Scripted(), Console(quiet=True), 100, 0, options))
+    assert pooled.models == ["scripted", "second", "third"]
+    (row,) = [row for row in pooled.rows if row.arm == "hex[votes=30]" and row.metric == "accuracy"]
+    assert row.n == 300
+    each = [value(pooled, f"{model}: hex") for model in pooled.models]
+    assert row.value == pytest.approx(sum(each) / 3)
+    assert len(pooled.notes) == 3
+    assert not [row for row in report.rows if row.arm.startswith("scripted:")]
 
 
 async def test_the_picture_is_drawn(report: Report, tmp_path: Path) -> None:
