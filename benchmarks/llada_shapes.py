@@ -201,10 +201,13 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--block", type=int, default=32)
     parser.add_argument("--rows", type=int, default=16, help="canvases side by side")
+    parser.add_argument("--fused", action="store_true", help="as the engine does it on CUDA")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     dtype = torch.bfloat16 if given.device.startswith("cuda") else torch.float32
     model = network(SIZES[given.size], given.device, dtype)
+    if given.fused:
+        model.fuse()
     work = Work(given.prompt, given.length, given.block)
     rows = measured(model, work, given.rows, given.device, Console(stderr=True))
     show(rows, Console())

@@ -78,6 +78,9 @@ class DiffusionEngine(Engine):
         folder = folder_of(self.spec.model)
         self.tokenizer = tokenizer_of(self.spec.tokenizer or str(folder))
         self._model = load(folder, self.spec.device, self._dtype())
+        cuda = self.spec.device.startswith("cuda")
+        if cuda if self.spec.fused is None else self.spec.fused:
+            self._model.fuse()
         shape = self._model.shape
         self.vocabulary = shape.vocabulary
         self.max_context = min(self.spec.max_context or shape.context, shape.context)

@@ -6,7 +6,7 @@ tokens at once, attention over groups of equal size, so no row ever sees another
 not know checkpoints, canvases or sampling.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -171,26 +171,35 @@ class Layer(nn.Module):
         self.gate = nn.Linear(width, shape.inner, bias=False)
         self.up = nn.Linear(width, shape.inner, bias=False)
         self.down = nn.Linear(shape.inner, width, bias=False)
+        self.before: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]] = (
+            self._before
+        )
+        self.after: Callable[[Tensor, Tensor], Tensor] = self._after
 
     def forward(
         self, x: Tensor, pack: Pack, cos: Tensor, sin: Tensor, rows: Tensor | None = None
     ) -> Tensor:
         """Over a whole pack, [tokens, width]; with `rows` it says what becomes of those alone."""
-        seen = self._attended(self.norm(x), pack, cos, sin)
+        q, k, v = self.before(x, cos, sin)
+        parts = [self._group(group, q, k, v) for group in pack.groups]
+        seen = parts[0] if len(parts) == 1 else torch.cat(parts)
         if rows is not None:
             x, seen = x[rows], seen[rows]
+        return self.after(x, seen)
+
+    def _before(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, [tokens, heads, width of one]."""
+        per, x = self.shape.head_width, self.norm(x)
+        q = turned(self.q(x).view(len(x), -1, per), cos, sin)
+        k = turned(self.k(x).view(len(x), -1, per), cos, sin)
+        return q, k, self.v(x).view(len(x), -1, per)
+
+    def _after(self, x: Tensor, seen: Tensor) -> Tensor:
+        """What attention saw is put in, then the feed-forward network's part."""
         x = x + self.out(seen)
         inner = self.inner_norm(x)
         after: Tensor = x + self.down(F.silu(self.gate(inner)) * self.up(inner))
         return after
-
-    def _attended(self, x: Tensor, pack: Pack, cos: Tensor, sin: Tensor) -> Tensor:
-        per = self.shape.head_width
-        q = turned(self.q(x).view(len(x), -1, per), cos, sin)
-        k = turned(self.k(x).view(len(x), -1, per), cos, sin)
-        v = self.v(x).view(len(x), -1, per)
-        parts = [self._group(group, q, k, v) for group in pack.groups]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _group(self, group: Group, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Each segment attends to its own sequence and to nothing else."""
@@ -228,6 +237,18 @@ class Denoiser(nn.Module):
     def device(self) -> torch.device:
         """Where its weights are."""
         return self.embed.weight.device
+
+    def fuse(self, backend: str = "inductor") -> None:
+        """Compiles what stands before and after attention into few kernels; attention is one.
+
+        Shapes stay free, since hardly two passes have the same.
+        """
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.before = torch.compile(
+                layer.before, backend=backend, dynamic=True, fullgraph=True
+            )
+            layer.after = torch.compile(layer.after, backend=backend, dynamic=True, fullgraph=True)
 
     @torch.inference_mode()
     def forward(self, segments: Sequence[Segment]) -> Tensor:

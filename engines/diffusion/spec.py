@@ -18,6 +18,9 @@ class Spec(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: float32 on a CPU, bfloat16 elsewhere"
     )
+    fused: bool | None = Field(
+        None, description="compile what surrounds attention at the first passes; null: on CUDA"
+    )
     end_tokens: tuple[str, ...] = Field(
         (), description="tokens that end an answer, besides the checkpoint's own"
     )

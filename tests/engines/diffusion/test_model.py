@@ -34,6 +34,16 @@ def test_dream_is_qwen2_seeing_both_ways_shifted_by_one(dream_folder: Path) -> N
     assert torch.allclose(whole(model, IDS), expected, atol=CLOSE, rtol=CLOSE)
 
 
+@pytest.mark.parametrize("fixture", ["llada_folder", "dream_folder"])
+def test_what_is_fused_says_the_same(fixture: str, request: pytest.FixtureRequest) -> None:
+    """Traced whole, without a break, for any lengths; kernels are the compiler's business."""
+    folder = request.getfixturevalue(fixture)
+    plain, fused = (load(folder, "cpu", torch.float32) for _ in range(2))
+    fused.fuse(backend="eager")
+    for ids in (IDS, IDS[:7], IDS[::-1]):
+        assert torch.allclose(whole(fused, ids), whole(plain, ids), atol=CLOSE, rtol=CLOSE)
+
+
 def test_shards_are_one_checkpoint(tmp_path: Path, llada_folder: Path) -> None:
     sharded = load(llada(tmp_path, shards=3), "cpu", torch.float32)
     assert torch.equal(whole(sharded, IDS), whole(load(llada_folder, "cpu", torch.float32), IDS))
