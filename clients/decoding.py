@@ -274,6 +274,8 @@ def decoding(
     threshold: float | None = ...,
     phrase: str | Sequence[str] = ...,
     max_steered_steps: int | None = ...,
+    counted: Literal["steps", "interventions"] = ...,
+    resample_temperature: float | None = ...,
     max_resamples: int = ...,
     on_exhaust: Literal["best", "last", "refuse"] = ...,
     keep_phrase: bool = ...,

@@ -17,9 +17,10 @@ from decoders.core.base import (
     Options,
     decoder,
 )
-from decoders.core.judges import Judge, judge, judged
+from decoders.core.judges import Judge, judged
 from decoders.core.paths import Path, share_of, think_then_answer
 from decoders.core.run import Run
+from decoders.core.utility import reward
 
 MONITOR = "decoding.params.monitor"
 
@@ -31,7 +32,7 @@ class BestOfNOptions(Options):
     monitor: Judge = Param(
         None,
         description="a configured monitor's name, or an inline check (exact, regex, json_schema); "
-        "null = the first configured monitor",
+        "null = the first that judges answers, else the first configured",
     )
     thinking_budget: int | None = Param(
         None, ge=1, description="thinking tokens over all samples, an even part each"
@@ -48,7 +49,7 @@ def check(options: BestOfNOptions, request: DecodeRequest) -> None:
     """The monitor exists and the budget goes round."""
     share_of(options.thinking_budget, options.samples, "thinking_budget")
     if options.samples > 1:
-        judge(request, options.monitor, MONITOR)
+        reward(request, options.monitor, MONITOR)
 
 
 @decoder(
@@ -70,7 +71,7 @@ async def best_of_n(run: Run, options: BestOfNOptions) -> AsyncGenerator[Commit,
         async for commit in think_then_answer(run, cap):
             yield commit
         return
-    monitor = judge(run.request, options.monitor, MONITOR)
+    monitor = reward(run.request, options.monitor, MONITOR)
     samples = run.fork(options.samples)
     found = [Path() for _ in samples]
     run.note("started", samples=len(samples))

@@ -80,9 +80,10 @@ async def judged(
 
 
 def weight(monitor: Monitor, score: float) -> float:
-    """A score as a vote's weight in [0, 1]: by the monitor's own bounds, else standardised.
+    """A score as a vote's weight in [0, 1]: by the range of its calibration, else standardised.
 
-    Without bounds: the logistic function of (score - mean) / std of its calibration.
+    A score beyond the range counts as its end. Without a range: the logistic function of
+    (score - mean) / std.
     """
     known = monitor.calibration
     if known is not None and known.low is not None and known.high is not None:

@@ -11,6 +11,7 @@ from decoders.core.paths import Path
 from decoders.core.run import estimate
 from engines.base import Finish
 from engines.table import TableEngine
+from tests.fakes.monitors import Told
 from tests.fakes.requests import request, table, whole
 
 
@@ -52,6 +53,13 @@ async def test_the_answer_is_the_first_that_has_the_best_score(engine: TableEngi
     assert result.summary.fields["sample"] == scores.index(1.0)
     assert "n" <= result.content[0] <= "z"
     assert result.usage.monitor_calls == 6
+
+
+async def test_unless_named_a_judge_of_answers_judges_and_no_guard(engine: TableEngine) -> None:
+    guard, judge = Told(judges="safety"), Told(judges="answer")
+    monitors = {"guard": guard, "judge": judge}
+    await whole(request(engine, "best_of_n", {"samples": 2}, monitors=monitors))
+    assert (len(guard.read), len(judge.read)) == (0, 2)
 
 
 async def test_monitor_calls_go_to_the_first_samples(engine: TableEngine) -> None:
