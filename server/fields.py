@@ -10,7 +10,8 @@ from enum import StrEnum
 from functools import cache
 from typing import Any
 
-from decoders.core.base import RequestError
+from decoders.core.base import Field, RequestError
+from decoders.core.registry import find, names
 
 
 class Endpoint(StrEnum):
@@ -56,20 +57,20 @@ TABLE: tuple[Row, ...] = (
     Row("top_p", BOTH, OPENAI, YES, "0 to 1; 0 leaves the most likely token"),
     Row("top_k", BOTH, VLLM, YES, "0 or -1 is off"),
     Row("min_p", BOTH, VLLM, YES, "0 to 1"),
-    Row("presence_penalty", BOTH, OPENAI, YES, "-2 to 2; with `plain`"),
-    Row("frequency_penalty", BOTH, OPENAI, YES, "-2 to 2; with `plain`"),
-    Row("repetition_penalty", BOTH, VLLM, YES, "above 0, 1 is off; with `plain`"),
+    Row("presence_penalty", BOTH, OPENAI, YES, "-2 to 2; by strategy"),
+    Row("frequency_penalty", BOTH, OPENAI, YES, "-2 to 2; by strategy"),
+    Row("repetition_penalty", BOTH, VLLM, YES, "above 0, 1 is off; by strategy"),
     Row("seed", BOTH, OPENAI, YES, "the same request gives the same answer"),
     Row("n", BOTH, OPENAI, YES, "independent answers that share the budget"),
     Row("stop", BOTH, OPENAI, YES, "up to 64 strings; chat: in the content, else anywhere"),
     Row("stop_token_ids", BOTH, VLLM, YES, "beside the model's own end of sequence"),
     Row("include_stop_str_in_output", BOTH, VLLM, YES, "keeps the stop string in the text"),
     Row("ignore_eos", BOTH, VLLM, YES, "goes on after the model's end of sequence"),
-    Row("min_tokens", BOTH, VLLM, YES, "no end before that many tokens; with `plain`"),
-    Row("logit_bias", BOTH, OPENAI, YES, "token id to -100 to 100; with `plain`"),
+    Row("min_tokens", BOTH, VLLM, YES, "no end before that many tokens; by strategy"),
+    Row("logit_bias", BOTH, OPENAI, YES, "token id to -100 to 100; by strategy"),
     Row("logprobs", BOTH, OPENAI, YES, "chat: true or false; completions: how many, 0 to 20"),
     Row("top_logprobs", CHAT, OPENAI, YES, "0 to 20, needs `logprobs`"),
-    Row("prompt_logprobs", BOTH, VLLM, YES, "0 to 20, not streamed, with `plain`"),
+    Row("prompt_logprobs", BOTH, VLLM, YES, "0 to 20, not streamed; by strategy"),
     Row("return_tokens_as_token_ids", BOTH, VLLM, YES, "log-probabilities name `token_id:N`"),
     Row("skip_special_tokens", BOTH, VLLM, YES, "false shows special tokens in the text"),
     Row("add_special_tokens", BOTH, VLLM, YES, "chat: false by default; completions: true"),
@@ -78,18 +79,18 @@ TABLE: tuple[Row, ...] = (
     Row("chat_template_kwargs", CHAT, VLLM, YES, "variables for the model's own chat template"),
     Row("reasoning_effort", CHAT, OPENAI, YES, "a variable for the chat template"),
     Row("include_reasoning", CHAT, VLLM, YES, "false is `reasoning_format: hidden`"),
-    Row("response_format", BOTH, OPENAI, YES, "text, json_object or json_schema; with `plain`"),
+    Row("response_format", BOTH, OPENAI, YES, "text, json_object or json_schema; by strategy"),
     Row("structured_outputs", BOTH, VLLM, YES, "json, regex, choice, grammar or json_object"),
     Row("guided_json", BOTH, VLLM, YES, "older name of `structured_outputs.json`"),
     Row("guided_regex", BOTH, VLLM, YES, "older name of `structured_outputs.regex`"),
     Row("guided_choice", BOTH, VLLM, YES, "older name of `structured_outputs.choice`"),
     Row("guided_grammar", BOTH, VLLM, YES, "older name of `structured_outputs.grammar`"),
-    Row("tools", CHAT, OPENAI, YES, "functions only; with `plain`"),
+    Row("tools", CHAT, OPENAI, YES, "functions only; by strategy"),
     Row("tool_choice", CHAT, OPENAI, YES, "none, auto, required or one function"),
     Row("parallel_tool_calls", CHAT, OPENAI, YES, "false keeps the first call only"),
     Row("stream", BOTH, OPENAI, YES, "server-sent events"),
     Row("stream_options", BOTH, OPENAI, YES, "include_usage, continuous_usage_stats"),
-    Row("echo", TEXT, OPENAI, YES, "the prompt before the answer; with `plain`"),
+    Row("echo", TEXT, OPENAI, YES, "the prompt before the answer; by strategy"),
     # Accepted: they change nothing that a client could rely on.
     Row("user", BOTH, OPENAI, IGNORED, "nothing is kept"),
     Row("metadata", CHAT, OPENAI, IGNORED, "nothing is stored"),
@@ -180,6 +181,19 @@ def markdown() -> str:
     return "\n".join(_lines()) + "\n"
 
 
+BY_STRATEGY = {
+    Field.LOGPROBS: "`logprobs`, `top_logprobs`",
+    Field.STRUCTURED: "`response_format`, `structured_outputs`, `guided_…`",
+    Field.TOOLS: "`tools`",
+    Field.ECHO: "`echo`, `prompt_logprobs`, a list of prompts",
+    Field.N: "`n` above 1",
+    Field.PENALTIES: "`presence_penalty`, `frequency_penalty`, `repetition_penalty`",
+    Field.MIN_TOKENS: "`min_tokens`",
+    Field.LOGIT_BIAS: "`logit_bias`",
+}
+"""Request fields by what a strategy must honour for them."""
+
+
 def _lines() -> Iterator[str]:
     yield "# Request fields"
     yield ""
@@ -196,3 +210,12 @@ def _lines() -> Iterator[str]:
                 where = ", ".join(row.endpoints)
                 yield f"| `{row.name}` | {where} | {row.origin} | {row.note} |"
         yield ""
+    yield "## By strategy"
+    yield ""
+    yield "Not every strategy can give these a meaning; with one that is not named they are 400."
+    yield ""
+    yield "| field | strategies |"
+    yield "|---|---|"
+    for field, written in BY_STRATEGY.items():
+        able = [f"`{name}`" for name in names() if field in find(name).honours]
+        yield f"| {written} | {', '.join(able)} |"

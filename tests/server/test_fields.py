@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from decoders.core.base import RequestError
+from decoders.core.base import Field, RequestError
+from decoders.core.registry import find, names
 from server.bodies import ChatBody, Sampled, TextBody
-from server.fields import TABLE, Effect, Endpoint, honoured, markdown, of
+from server.fields import BY_STRATEGY, TABLE, Effect, Endpoint, honoured, markdown, of
 
 ROOT = Path(__file__).resolve().parents[2]
 BODIES: list[tuple[Endpoint, type[Sampled]]] = [
@@ -25,6 +26,15 @@ def test_what_is_honoured_is_what_the_body_has(endpoint: Endpoint, body: type[Sa
     assert {row.name for row in rows if row.effect is Effect.HONOURED} == set(body.model_fields)
 
 
+def test_what_not_every_strategy_honours_is_listed_with_those_that_do() -> None:
+    listed = markdown().partition("## By strategy")[2]
+    assert set(BY_STRATEGY) == set(Field)
+    for field, written in BY_STRATEGY.items():
+        line = next(line for line in listed.splitlines() if line.startswith(f"| {written} |"))
+        for name in names():
+            assert (f"`{name}`" in line) == (field in find(name).honours)
+
+
 def test_no_field_stands_twice() -> None:
     for endpoint in Endpoint:
         assert len(of(endpoint)) == sum(endpoint in row.endpoints for row in TABLE)
@@ -32,8 +42,7 @@ def test_no_field_stands_twice() -> None:
 
 def test_the_documentation_is_the_table() -> None:
     assert (ROOT / "docs" / "api-fields.md").read_text("utf-8") == markdown(), (
-        "make it again: python -c 'from server import fields; print(fields.markdown(), end=\"\")' "
-        "> docs/api-fields.md"
+        "make it again: scripts/docs"
     )
 
 
