@@ -23,6 +23,8 @@ from decoders.core.run import Run
 from decoders.core.utility import reward
 
 MONITOR = "decoding.params.monitor"
+NOISE = 1e-5
+"""What a score in float32 may owe to its batch companions, with room to spare."""
 
 
 class BestOfNOptions(Options):
@@ -95,6 +97,11 @@ def _tell(run: Run, index: int, path: Path) -> None:
 
 
 def pick(found: Sequence[Path]) -> int:
-    """The best score wins; ties go to a finished sample, then to the smallest index."""
+    """The best score wins; ties go to a finished sample, then to the smallest index.
+
+    Scores closer than NOISE are a tie: two samples with one text, scored in different batches,
+    differ by a rounding, and which is ahead would depend on timing.
+    """
     scores = [float("-inf") if path.score is None else path.score for path in found]
-    return max(range(len(found)), key=lambda i: (scores[i], found[i].finished, -i))
+    near = [i for i, score in enumerate(scores) if score >= max(scores) - NOISE]
+    return min(near, key=lambda i: (not found[i].finished, i))

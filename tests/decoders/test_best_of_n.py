@@ -34,6 +34,7 @@ def path(score: float | None, finish: Finish = Finish.STOP) -> Path:
     [
         ([path(0.1), path(0.9), path(0.5)], 1),
         ([path(0.5), path(0.5)], 0),
+        ([path(0.1), path(0.6750047), path(0.6750050)], 1),
         ([path(0.5, Finish.LENGTH), path(0.5)], 1),
         ([path(0.6, Finish.LENGTH), path(0.5)], 0),
         ([path(None), path(-3.0)], 1),
