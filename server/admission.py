@@ -1,8 +1,8 @@
 """Lets requests in, makes them wait or refuses them, by the rows they may decode at once.
 
 First come, first served: a wide request at the head of the queue is not overtaken, so it never
-starves. Capacity is the server's (`limits.rows`), not one engine's. It knows no strategy and no
-HTTP.
+starves. Capacity is the server's (`limits.rows`), not one engine's; the queue is bounded by number
+and by the time that the work in it will take. It knows no strategy and no HTTP.
 """
 
 import asyncio
@@ -34,6 +34,15 @@ class Ticket:
         self._reservation.settle(generated_tokens)
 
 
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """A request in the queue; `row_seconds` is its expected cost, 0 while nothing is known."""
+
+    rows: int
+    row_seconds: float
+    turn: "asyncio.Future[None]"
+
+
 class Admission:
     """The one door. Not thread-safe: it belongs to the event loop."""
 
@@ -44,7 +53,7 @@ class Admission:
         self.draining = False
         self._clock = clock
         self._rates = Rates(clock)
-        self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._queue: deque[Waiting] = deque()
         self._idle = asyncio.Event()
         self._idle.set()
         self._mean = SHORTEST
@@ -53,6 +62,11 @@ class Admission:
     def queued(self) -> int:
         """How many requests wait."""
         return len(self._queue)
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the queue's work is let in, as far as costs are known."""
+        return sum(one.row_seconds for one in self._queue) / self.limits.rows
 
     def width(self, estimate: Estimate) -> int:
         """The rows that a request needs; RequestError for more than one request may have."""
@@ -67,13 +81,15 @@ class Admission:
 
     @asynccontextmanager
     async def admit(
-        self, estimate: Estimate, *, key: Key | None = None, deadline: float | None = None
-    ) -> AsyncIterator[Ticket]:
+        self, estimate: Estimate, *, key: Key | None = None, deadline: float | None = None,
+        row_seconds: float | None = None,
+    ) -> AsyncIterator[Ticket]:  # fmt: skip
         """Holds the estimated rows while it is open; `deadline` is on the event loop's clock.
 
+        `row_seconds` is what it is expected to cost, rows times seconds; None is unknown.
         Raises RequestError for a request wider than `limits.branches`, LimitError 429 for a spent
-        rate, LimitError 503 when draining, when the queue is full, or for a deadline that passes
-        in the queue.
+        rate, LimitError 503 when draining, when the queue is full or too long a wait, or for a
+        deadline that passes in the queue.
         """
         rows = self.width(estimate)
         if self.draining:
@@ -81,7 +97,7 @@ class Admission:
         reservation = self._rates.take(key, estimate.generated_tokens)
         arrived = self._clock()
         try:
-            await self._enter(rows, deadline)
+            await self._enter(rows, deadline, row_seconds or 0.0)
         except BaseException:
             reservation.undo()
             raise
@@ -95,9 +111,9 @@ class Admission:
     async def drain(self, seconds: float) -> bool:
         """Refuses everything new and what waits; True if all running ones ended in time."""
         self.draining = True
-        for _, turn in self._queue:
-            if not turn.done():
-                turn.set_exception(LimitError("the server is shutting down", SHORTEST))
+        for one in self._queue:
+            if not one.turn.done():
+                one.turn.set_exception(LimitError("the server is shutting down", SHORTEST))
         self._queue.clear()
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
@@ -105,17 +121,20 @@ class Admission:
             return False
         return True
 
-    async def _enter(self, rows: int, deadline: float | None) -> None:
+    async def _enter(self, rows: int, deadline: float | None, row_seconds: float) -> None:
         if self._queue or self.rows + rows > self.limits.rows:
-            await self._wait(rows, deadline)
+            await self._wait(rows, deadline, row_seconds)
         else:
             self._hold(rows)
 
-    async def _wait(self, rows: int, deadline: float | None) -> None:
+    async def _wait(self, rows: int, deadline: float | None, row_seconds: float) -> None:
         if len(self._queue) >= self.limits.queue:
             raise LimitError("the queue is full", self._retry_after())
+        most = self.limits.wait_ms
+        if most is not None and self.wait > most / 1000:
+            raise LimitError("the queue would take too long", self._retry_after())
         turn = asyncio.get_running_loop().create_future()
-        entry = (rows, turn)
+        entry = Waiting(rows, row_seconds, turn)
         self._queue.append(entry)
         try:
             async with asyncio.timeout_at(deadline):
@@ -127,11 +146,11 @@ class Admission:
                 raise LimitError(message, self._retry_after()) from None
             raise
 
-    def _give_up(self, entry: tuple[int, asyncio.Future[None]]) -> None:
+    def _give_up(self, entry: Waiting) -> None:
         """Leaves the queue; a turn that came in the same moment is passed on."""
-        rows, turn = entry
+        turn = entry.turn
         if turn.done() and not turn.cancelled() and turn.exception() is None:
-            self._leave(rows)
+            self._leave(entry.rows)
         elif entry in self._queue:
             self._queue.remove(entry)
             self._admit_waiting()
@@ -149,13 +168,17 @@ class Admission:
             self._idle.set()
 
     def _admit_waiting(self) -> None:
-        while self._queue and self.rows + self._queue[0][0] <= self.limits.rows:
-            rows, turn = self._queue.popleft()
-            if not turn.done():
-                self._hold(rows)
-                turn.set_result(None)
+        while self._queue and self.rows + self._queue[0].rows <= self.limits.rows:
+            one = self._queue.popleft()
+            if not one.turn.done():
+                self._hold(one.rows)
+                one.turn.set_result(None)
 
     def _retry_after(self) -> float:
-        """About when the queue will have moved, from how long requests have lasted lately."""
-        ahead = sum(rows for rows, _ in self._queue) + self.rows
-        return min(LONGEST, max(SHORTEST, self._mean * ahead / self.limits.rows))
+        """About when the queue will have moved: by its work, or by how long requests lasted lately.
+
+        The second where costs are not known yet; both are kept within bounds.
+        """
+        ahead = sum(one.rows for one in self._queue) + self.rows
+        likely = self.wait or self._mean * ahead / self.limits.rows
+        return min(LONGEST, max(SHORTEST, likely))

@@ -156,14 +156,21 @@ class Answering(Response):
 
     async def _admit(self) -> None:
         plan = self._plan
-        door = self._service.admission.admit(plan.estimate, key=plan.key, deadline=plan.deadline)
+        service = self._service
+        door = service.admission.admit(
+            plan.estimate, key=plan.key, deadline=plan.deadline,
+            row_seconds=service.costs.expect(plan.requests, plan.estimate).row_seconds,
+        )  # fmt: skip
         async with door as ticket:
-            self._record.waited = ticket.waited
+            self._record.waited, began = ticket.waited, self._clock()
             try:
                 await (self._whole() if plan.events is None else self._stream(plan.events))
             finally:
                 self._record.usage = plan.usage()
                 ticket.settle(self._record.usage.generated_tokens)
+            # Only what ended by itself says what the like of it costs.
+            steps, held = self._record.usage.generated_tokens, self._clock() - began
+            service.costs.learn(plan.requests, plan.estimate, steps, ticket.rows * held)
 
     def _pieces(self) -> AsyncGenerator[tuple[int, Piece], None]:
         found = pieces(self._plan.sources)

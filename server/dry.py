@@ -1,4 +1,4 @@
-"""The answer to a dry run: what a request would cost at most. Nothing is generated."""
+"""The answer to a dry run: what a request may cost at most, and what it probably will."""
 
 from collections.abc import Sequence
 
@@ -26,6 +26,7 @@ def dry_run(service: Service, chosen: Chosen, requests: Sequence[DecodeRequest])
     """The estimate for all choices of all prompts; RequestError if it would not be let in."""
     cost = together([estimate(request) for request in requests])
     service.admission.width(cost)
+    likely = service.costs.expect(requests, cost)
     answer: DryRun = {
         "object": "decoding.estimate",
         "model": chosen.served.id,
@@ -38,6 +39,11 @@ def dry_run(service: Service, chosen: Chosen, requests: Sequence[DecodeRequest])
             "generated_tokens": cost.generated_tokens,
             "engine_requests": cost.engine_requests,
             "monitor_calls": cost.monitor_calls,
+        },
+        "expected": {
+            "generated_tokens": likely.generated_tokens,
+            "row_seconds": likely.row_seconds,
+            "seen": likely.seen,
         },
     }
     headers = {"x-decoding-strategy": chosen.strategy.name}

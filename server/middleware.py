@@ -13,6 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from decoders.core.base import LimitError
 from server import logs
 from server.errors import BodyError, describe
 from server.record import Record
@@ -115,7 +116,8 @@ class Guarded:
         except Exception as exception:
             fault = describe(exception, scope["path"])
             scope["record"].error = fault.code
-            if fault.status >= 500:
+            # A refusal is no failure, and under overload there are many: the access line is enough.
+            if fault.status >= 500 and not isinstance(exception, LimitError):
                 logs.log("server").error("failed", code=fault.code, exc_info=exception)
             if started:
                 raise

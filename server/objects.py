@@ -143,6 +143,18 @@ class Cost(TypedDict):
     monitor_calls: int
 
 
+class Likely(TypedDict):
+    """What the like of a request has cost, as far as that is known.
+
+    `row_seconds`: sequences times the time they are decoded; null before one ended. `seen`: how
+    many requests that rests on; with 0 the tokens are the most it may cost.
+    """
+
+    generated_tokens: float
+    row_seconds: float | None
+    seen: int
+
+
 class DryRun(TypedDict):
     """The answer to a dry run: what would be done, nothing done."""
 
@@ -153,6 +165,7 @@ class DryRun(TypedDict):
     prompt_tokens: int
     max_tokens: int
     estimate: Cost
+    expected: Likely
 
 
 class ModelObject(TypedDict):

@@ -1,11 +1,12 @@
 """What every endpoint stands on: the settings and the parts that live as long as the server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from server.admission import Admission
 from server.auth import Key, Keys
+from server.costs import Costs
 from server.fleet import Fleet
 from server.metrics import Metrics
 from server.record import Record
@@ -21,6 +22,7 @@ class Service:
     admission: Admission
     keys: Keys
     metrics: Metrics
+    costs: Costs = field(default_factory=Costs)
 
     @classmethod
     def build(cls, settings: Settings, fleet: Fleet | None = None) -> "Service":

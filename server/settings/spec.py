@@ -142,6 +142,8 @@ class Limits(Section):
 
     queue: Annotated[int, Field(ge=0)] = 256
     """Requests that may wait; one more is refused with 503."""
+    wait_ms: Positive | None = 30_000
+    """Expected work in the queue, as time; while there is more, what comes is refused with 503."""
     rows: Positive = 256
     """Sequences decoded at once, over all requests; what exceeds it waits."""
     branches: Positive = 128

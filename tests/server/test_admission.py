@@ -33,9 +33,11 @@ class Crowd:
         self._leave: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def come(self, name: str, rows: int, deadline: float | None = None) -> None:
+    async def come(
+        self, name: str, rows: int, deadline: float | None = None, row_seconds: float | None = None
+    ) -> None:
         self._leave[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._be(name, rows, deadline))
+        self.tasks[name] = asyncio.create_task(self._be(name, rows, deadline, row_seconds))
         await settle()
 
     async def go(self, name: str) -> None:
@@ -43,8 +45,10 @@ class Crowd:
         await self.tasks[name]
         await settle()
 
-    async def _be(self, name: str, rows: int, deadline: float | None) -> None:
-        async with self.admission.admit(cost(rows), deadline=deadline):
+    async def _be(
+        self, name: str, rows: int, deadline: float | None, row_seconds: float | None
+    ) -> None:
+        async with self.admission.admit(cost(rows), deadline=deadline, row_seconds=row_seconds):
             self.entered.append(name)
             await self._leave[name].wait()
 
@@ -86,6 +90,35 @@ async def test_a_full_queue_refuses_with_a_time() -> None:
             pass
     await crowd.go("a")
     await crowd.go("b")
+
+
+async def test_the_queue_is_bounded_by_the_work_in_it() -> None:
+    """Four rows: 8 row-seconds take two seconds, and what comes then is told so."""
+    admission = Admission(Limits(rows=4, branches=4, wait_ms=2500))
+    crowd = Crowd(admission)
+    await crowd.come("running", 4, row_seconds=100.0)
+    await crowd.come("a", 1, row_seconds=8.0)
+    assert admission.wait == 2.0
+    await crowd.come("b", 1, row_seconds=4.0)
+    with refused(503) as fault:
+        async with admission.admit(cost(1)):
+            pass
+    assert fault.value.retry_after == 3.0
+    await crowd.go("running")
+    await crowd.come("c", 1)
+    assert crowd.entered == ["running", "a", "b", "c"]
+    for name in "abc":
+        await crowd.go(name)
+
+
+async def test_work_of_unknown_cost_bounds_nothing() -> None:
+    admission = Admission(Limits(rows=1, branches=1, wait_ms=1))
+    crowd = Crowd(admission)
+    for name in "abc":
+        await crowd.come(name, 1)
+    assert (admission.queued, admission.wait) == (2, 0.0)
+    for name in "abc":
+        await crowd.go(name)
 
 
 async def test_a_deadline_in_the_queue_is_503_and_lets_the_next_in() -> None:

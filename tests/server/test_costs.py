@@ -1,0 +1,86 @@
+"""What is expected of a request follows what the like of it cost."""
+
+import math
+import random
+from statistics import median
+from typing import Any
+
+import pytest
+
+from decoders.core.base import DecodeRequest, Estimate
+from engines.base import Sampling
+from server.costs import ENOUGH, KEPT, Costs
+from tests.fakes.requests import request, table
+
+ENGINE = table()
+BOUND = Estimate(rows=1, generated_tokens=400, engine_requests=1)
+
+
+def asked(prompt: int = 50, **fields: Any) -> list[DecodeRequest]:
+    return [request(ENGINE, prompt="x" * prompt, max_tokens=400, **fields)]
+
+
+def test_unknown_is_the_most_it_may_cost() -> None:
+    found = Costs().expect(asked(), BOUND)
+    assert (found.generated_tokens, found.row_seconds, found.seen) == (400, None, 0)
+
+
+def test_the_like_of_it_is_the_median_of_what_was() -> None:
+    costs, draw = Costs(), random.Random(1)
+    errors = []
+    for _ in range(400):
+        real = round(math.exp(draw.gauss(math.log(120), 0.3)))
+        if (found := costs.expect(asked(), BOUND)).seen >= 20:
+            errors.append(abs(found.generated_tokens - real) / real)
+        costs.learn(asked(), BOUND, real, 2.0 * real)
+    # Knowing the distribution itself would leave 0.2.
+    assert median(errors) < 0.22
+    assert costs.expect(asked(), BOUND).row_seconds == pytest.approx(
+        2 * costs.expect(asked(), BOUND).generated_tokens
+    )
+
+
+def test_longer_prompts_are_told_from_shorter_ones() -> None:
+    costs = Costs()
+    for i in range(200):
+        prompt = (20, 80, 320)[i % 3]
+        costs.learn(asked(prompt), BOUND, prompt, 1.0)
+    for prompt in (20, 80, 320):
+        assert costs.expect(asked(prompt), BOUND).generated_tokens == pytest.approx(prompt, rel=0.1)
+
+
+def test_settings_are_apart_and_new_ones_begin_with_their_kind() -> None:
+    costs = Costs()
+    hot = asked(sampling=Sampling(temperature=1.0))
+    warm = asked(sampling=Sampling(temperature=0.7))
+    for _ in range(30):
+        costs.learn(hot, BOUND, 300, 1.0)
+    assert costs.expect(warm, BOUND).generated_tokens == pytest.approx(300)
+    for _ in range(ENOUGH):
+        costs.learn(warm, BOUND, 100, 1.0)
+    assert costs.expect(warm, BOUND).generated_tokens == pytest.approx(100)
+    assert costs.expect(asked(sampling=Sampling(temperature=0.0)), BOUND).seen == 0
+
+
+def test_it_never_exceeds_the_bound() -> None:
+    costs = Costs()
+    for _ in range(10):
+        costs.learn(asked(), BOUND, 390, 1.0)
+    tight = Estimate(rows=1, generated_tokens=64, engine_requests=1)
+    assert costs.expect(asked(), tight).generated_tokens == 64
+
+
+def test_it_follows_a_change() -> None:
+    costs = Costs()
+    for steps, times in ((50, 300), (200, 120)):
+        for _ in range(times):
+            costs.learn(asked(), BOUND, steps, steps / 10)
+    found = costs.expect(asked(), BOUND)
+    assert found.generated_tokens == pytest.approx(200, rel=0.15)
+
+
+def test_what_clients_vary_takes_no_memory_for_ever() -> None:
+    costs = Costs()
+    for i in range(KEPT + 50):
+        costs.learn(asked(sampling=Sampling(temperature=0.1 + i / 1e4)), BOUND, 10, 1.0)
+    assert len(costs._learned) == KEPT
