@@ -1,4 +1,4 @@
-"""The commands that talk HTTP: `chat`, `eval`, `tune-prefix`.
+"""The commands that talk HTTP: `chat`, `eval`, `bench`, `tune-prefix`.
 
 Imports what each needs when it is called.
 """
@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from clients.bench.cli import app as bench
+
 Url = Annotated[str, typer.Option(envvar="SATISFICE_URL", help="the server")]
 
 
@@ -16,6 +18,7 @@ def add(app: typer.Typer) -> None:
     app.command()(chat)
     app.command(name="eval")(evaluate)
     app.command(name="tune-prefix")(tune_prefix)
+    app.add_typer(bench, name="bench")
 
 
 def chat(

@@ -1,0 +1,218 @@
+"""Hours in small: a mix of everything at 80% of capacity, and whether anything is left behind.
+
+    python -m benchmarks.soak [--minutes 20] [--json FILE]
+
+The built-in server on all cores but one. Poisson arrivals of all strategies that it can do, with
+monitors; one in ten clients vanishes, one in twenty requests is wrong. Asked at the end: no 5xx but
+a deliberate 503, memory flat, no request left in an engine, and what requests booked against what
+vLLM's own counters say it generated. `--minutes 1` is for trying.
+"""
+
+import argparse
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy import stats
+
+from benchmarks.watched import Watch, accesses, gauges, memory, pinned
+from clients.bench.driver import Driver, driver
+from clients.eval.core.prompts import FOLDER as PROMPTS
+from clients.eval.core.questions import FOLDER as QUESTIONS
+from clients.local import Local
+
+SHARE = 0.8
+VANISHED, WRONG = 0.1, 0.05
+FIRST = 0.25
+"""The part of the time in which caches and pools may still grow."""
+BLOCKS = 10
+MINI, UNSAFE = "satisfice-mini", "satisfice-mini-unsafe"
+KINDS: Sequence[tuple[str, dict[str, Any]]] = (
+    (MINI, {"strategy": "plain"}),
+    (MINI, {"strategy": "parallel_thinking", "params": {"paths": 4}}),
+    (MINI, {"strategy": "extended_thinking", "params": {"waits": 1}}),
+    (MINI, {"strategy": "best_of_n", "params": {"samples": 3, "monitor": "reward"}}),
+    (UNSAFE, {"strategy": "safethink"}),
+    (UNSAFE, {"strategy": "plain"}),
+    (MINI, {"strategy": "plain", "budget": {"max_generated_tokens": 40}}),
+)
+FAULTS: Sequence[dict[str, Any]] = (
+    {"decoding": {"strategy": "parallel_thinking", "params": {"paths": 0}}},
+    {"decoding": "no_such_strategy"},
+    {"model": "no-such-model"},
+    {"max_tokens": -1},
+    {"temperature": "hot"},
+)
+Job = dict[str, Any]
+Floats = NDArray[np.float64]
+
+
+class Mix:
+    """Requests drawn from a seed: strategies take turns at random, some vanish, some are wrong."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._plain = _texts(QUESTIONS / "test.jsonl")
+        self._attacks = _texts(PROMPTS / "test.jsonl")
+
+    def request(self, calm: bool = False) -> dict[str, Any]:
+        """One request of a job; a `calm` one neither vanishes nor is wrong."""
+        draw = self._random
+        model, decoding = draw.choice(KINDS)
+        text = draw.choice(self._attacks if model == UNSAFE else self._plain)
+        body = {
+            "model": model, "messages": [{"role": "user", "content": text}], "stream": True,
+            "stream_options": {"include_usage": True}, "temperature": 1.0, "max_tokens": 300,
+            "seed": draw.getrandbits(31), "decoding": {"stream_events": True, **decoding},
+        }  # fmt: skip
+        chance = 1.0 if calm else draw.random()
+        if chance < WRONG:
+            return {"body": {**body, **draw.choice(FAULTS)}, "wrong": True}
+        if chance < WRONG + VANISHED:
+            return {"body": body, "vanish_s": draw.uniform(0.02, 1.0)}
+        return {"body": body}
+
+
+def _texts(path: Path) -> list[str]:
+    return [json.loads(line)["prompt"] for line in path.read_text("utf-8").splitlines()]
+
+
+def sent(local: Local, sending: Driver, requests: Sequence[Job], **load: Any) -> list[Job]:
+    """The records of these requests under a load, each with what was asked."""
+    heard: list[Job] = []
+    job = {"url": local.url, "key": "none", "seed": 1, "timeout_s": 120, "requests": requests}
+    sending.run({**job, **load}, heard.append)
+    return [{**one, "asked": requests[one["index"]]} for one in heard]
+
+
+def capacity(local: Local, sending: Driver, mix: Mix, seconds: float) -> float:
+    """Requests a second of the mix that a closed loop of 32 clients gets answered."""
+    first = sent(local, sending, [mix.request(calm=True) for _ in range(64)], concurrent=32)
+    rate = len(first) / max(one["sent"] + one["took"] for one in first)
+    n = max(64, round(rate * seconds))
+    found = sent(local, sending, [mix.request(calm=True) for _ in range(n)], concurrent=32)
+    ended = sorted(one["sent"] + one["took"] for one in found)
+    # From one tenth to nine tenths: neither the start nor the lonely last ones.
+    low, high = len(ended) // 10, 9 * len(ended) // 10
+    return float((high - low) / (ended[high] - ended[low]))
+
+
+def booked(figures: Mapping[str, float]) -> dict[str, float]:
+    """What requests were charged and what the engines counted, in tokens; requests to engines."""
+    return {
+        "booked": figures.get("generated_tokens_total", 0.0),
+        "counted": figures.get("engine:generated_tokens_total", 0.0),
+        "requests": figures.get("engine_requests_total", 0.0),
+        "aborted": figures.get("aborted_requests_total", 0.0),
+    }
+
+
+def idle(url: str, patience: float = 30.0) -> tuple[float, dict[str, float]]:
+    """Seconds until no engine has anything to do, and the figures then."""
+    began = time.monotonic()
+    while True:
+        now = gauges(url)
+        busy = now["running_requests"] + now["queued_requests"] + now["engine_running"]
+        if not busy + now["engine:requests_running"] + now["engine:requests_waiting"]:
+            return time.monotonic() - began, now
+        if time.monotonic() - began > patience:
+            return float("inf"), now
+        time.sleep(0.05)
+
+
+def slope(samples: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
+    """MB an hour with its 95% interval, over block means, since neighbours resemble each other."""
+    later: Floats = np.asarray(samples)[int(FIRST * len(samples)) :]
+    blocks = np.array_split(later, min(BLOCKS, len(later)))
+    hours = np.array([block[:, 0].mean() for block in blocks]) / 3600
+    found = stats.linregress(hours, np.array([block[:, 1].mean() for block in blocks]))
+    half = float(stats.t.ppf(0.975, len(blocks) - 2) * found.stderr)
+    return float(found.slope), float(found.slope) - half, float(found.slope) + half
+
+
+def soaked(local: Local, sending: Driver, minutes: float, out: Console) -> Job:
+    """The whole soak; everything found."""
+    mix = Mix(7)
+    rate = capacity(local, sending, mix, min(60.0, 20 * minutes))
+    out.print(f"capacity {rate:.2f} requests/s; {SHARE:.0%} of it for {minutes:g} min")
+    _, before = idle(local.url)
+    requests = [mix.request() for _ in range(round(SHARE * rate * 60 * minutes))]
+    began = time.monotonic()
+    look = lambda: (time.monotonic() - began, *memory(local.url))  # noqa: E731
+    with Watch(look, max(1.0, minutes / 4)) as watch:
+        records = sent(local, sending, requests, rate=SHARE * rate)
+    waited, after = idle(local.url)
+    spent = {key: booked(after)[key] - value for key, value in booked(before).items()}
+    server = [(t, own) for t, own, _ in watch.seen]
+    below = [(t, other) for t, _, other in watch.seen]
+    return {
+        "minutes": minutes, "capacity_per_s": rate, "n": len(records), "idle_after_s": waited,
+        "tokens": spent, "server_mb": [server[0][1], server[-1][1]],
+        "engines_mb": [below[0][1], below[-1][1]],
+        "server_mb_per_hour": slope(server), "engines_mb_per_hour": slope(below),
+        **counted(records, accesses(local.log)),
+    }  # fmt: skip
+
+
+def counted(records: Sequence[Job], log: Sequence[Job]) -> Job:
+    """How requests ended: as clients saw it, and every status in the server's log."""
+    faults = [one for one in records if not one["asked"].get("wrong") and one.get("error")]
+    unexpected = [
+        one["error"] for one in faults
+        if not (one["asked"].get("vanish_s") and one["error"] == "vanished")
+        and one.get("status") != 503
+    ]  # fmt: skip
+    wrong = [one for one in records if one["asked"].get("wrong")]
+    statuses = [one["status"] for one in log]
+    return {
+        "answered": sum(not one.get("error") for one in records),
+        "vanished": sum(one.get("error") == "vanished" for one in records),
+        "refused": sum(one.get("status") == 503 for one in records),
+        "wrong": len(wrong),
+        "wrong_as_4xx": sum(400 <= one.get("status", 0) < 500 for one in wrong),
+        "unexpected": unexpected[:20],
+        "statuses": {str(status): statuses.count(status) for status in sorted(set(statuses))},
+    }
+
+
+def verdicts(found: Mapping[str, Any]) -> list[tuple[str, bool]]:
+    """What must hold."""
+    tokens, low = found["tokens"], found["server_mb_per_hour"][1]
+    beyond = tokens["counted"] - tokens["booked"]
+    bad = [s for s in found["statuses"] if s.startswith("5") and s != "503"]
+    return [
+        (f"no 5xx but 503 ({', '.join(bad) or 'none'})", not bad),
+        (f"nothing unexpected at clients ({len(found['unexpected'])})", not found["unexpected"]),
+        ("every wrong request is a 4xx", found["wrong"] == found["wrong_as_4xx"]),
+        (f"memory flat ({found['server_mb_per_hour'][0]:.1f} MB/h, from {low:.1f})", low <= 0),
+        (f"engines idle after {found['idle_after_s']:.2f} s", found["idle_after_s"] < 30),
+        (f"engines generated {beyond:.0f} tokens more than was booked "
+         f"({beyond / max(1.0, tokens['counted']):.2%})", 0 <= beyond <= 0.01 * tokens["counted"]),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Parses the command line, soaks, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    out = Console(stderr=True, highlight=False)
+    with pinned(out, None) as local, driver() as sending:
+        found = soaked(local, sending, asked.minutes, out)
+    checks = verdicts(found)
+    print(json.dumps(found, indent=1))
+    for text, held in checks:
+        print(f"{'holds' if held else 'does not hold'}: {text}")
+    if asked.json:
+        asked.json.write_text(json.dumps({**found, "verdicts": checks}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

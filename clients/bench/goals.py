@@ -1,0 +1,38 @@
+"""What counts as well served: bounds that a request must keep, `ttft=500,e2e=4000` in milliseconds.
+
+Knows no load. A request that failed or was refused misses every goal.
+"""
+
+from collections.abc import Callable, Mapping
+
+from clients.bench.record import Record
+
+MEASURED: Mapping[str, Callable[[Record], float | None]] = {
+    "ttft": lambda one: one.ttft,
+    "ttfa": lambda one: one.ttfa,
+    "tpot": lambda one: one.tpot,
+    "e2e": lambda one: one.took,
+}
+"""What a goal may bound, in seconds of one record; None where the request has no such time."""
+
+Goals = Mapping[str, float]
+"""Upper bounds in milliseconds by the names of `MEASURED`."""
+
+
+def read(text: str) -> dict[str, float]:
+    """The goals that are meant. Raises ValueError."""
+    found: dict[str, float] = {}
+    for pair in filter(None, text.split(",")):
+        name, sign, bound = pair.partition("=")
+        if not sign or name not in MEASURED:
+            raise ValueError(f"--goal {pair}: goals are {', '.join(MEASURED)}, as NAME=MS")
+        found[name] = float(bound)
+    return found
+
+
+def kept(record: Record, goals: Goals) -> bool:
+    """Whether a complete answer came within every bound."""
+    if not record.ok:
+        return False
+    times = ((MEASURED[name](record), bound) for name, bound in goals.items())
+    return all(seconds is None or seconds * 1000 <= bound for seconds, bound in times)

@@ -1,0 +1,81 @@
+"""Reads one streamed chat answer as it comes and notes when everything in it arrived.
+
+Knows the wire (server-sent events of an OpenAI-compatible server) and a clock; it sends nothing and
+chooses nothing. Fields of other servers that are missing stay empty.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Clock = Callable[[], float]
+DIGITS = 4
+"""Of a time in seconds: a tenth of a millisecond."""
+
+
+@dataclass
+class Heard:
+    """What has come of one answer; times are seconds after `began`."""
+
+    began: float
+    reasoning: list[float] = field(default_factory=list)
+    content: list[float] = field(default_factory=list)
+    events: list[tuple[float, str]] = field(default_factory=list)
+    text: str = ""
+    usage: dict[str, Any] = field(default_factory=dict)
+    decoding: dict[str, Any] = field(default_factory=dict)
+    finish: str = ""
+    error: str | None = None
+    done: bool = False
+
+    def add(self, message: str, now: float) -> None:
+        """Takes one event of the stream; comments (keep-alive) say nothing."""
+        if not message.startswith("data:"):
+            return
+        told = message.removeprefix("data:").strip()
+        if told == "[DONE]":
+            self.done = True
+            return
+        chunk = json.loads(told)
+        if "error" in chunk:
+            self.error = f"stream: {chunk['error'].get('message', '')}"[:300]
+        for choice in chunk.get("choices") or ():
+            self._choice(choice, round(now - self.began, DIGITS))
+        self.usage = chunk.get("usage") or self.usage
+
+    def _choice(self, choice: dict[str, Any], at: float) -> None:
+        delta = choice.get("delta") or {}
+        if delta.get("reasoning") or delta.get("reasoning_content"):
+            self.reasoning.append(at)
+        if text := delta.get("content"):
+            self.content.append(at)
+            self.text += text
+        decoding = choice.get("decoding") or {}
+        if "event" in decoding:
+            self.events.append((at, str(decoding["event"])))
+        elif decoding:
+            self.decoding = {k: v for k, v in decoding.items() if k != "trace"}
+        self.finish = choice.get("finish_reason") or self.finish
+
+    def fault(self) -> str | None:
+        """Why this is no complete answer; None if it is one."""
+        if self.error is not None:
+            return self.error
+        if not self.done:
+            return "stream: ended without [DONE]"
+        return None if self.finish else "stream: no finish_reason"
+
+
+async def listen(
+    body: AsyncIterable[bytes], began: float, clock: Clock = time.perf_counter
+) -> Heard:
+    """Everything in a stream of server-sent events, until its end."""
+    heard, rest = Heard(began), b""
+    async for part in body:
+        now = clock()
+        *whole, rest = (rest + part).split(b"\n\n")
+        for message in whole:
+            heard.add(message.decode(), now)
+    return heard

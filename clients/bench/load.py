@@ -1,0 +1,113 @@
+"""How requests arrive: so many at once, at random at a rate, or as they once did somewhere.
+
+Pure values; what sends them is `drive`.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Load:
+    """One way of arriving.
+
+    `concurrent` clients that each ask again once answered (closed loop); or `rate` requests a
+    second, Poisson or with `burstiness` other than 1 gamma (open loop); or `arrivals`, seconds
+    after the first (replay). `level` orders loads of one kind in plots.
+    """
+
+    name: str
+    concurrent: int | None = None
+    rate: float | None = None
+    burstiness: float = 1.0
+    arrivals: Sequence[float] | None = None
+
+    @property
+    def kind(self) -> str:
+        """closed, open or replay."""
+        if self.concurrent is not None:
+            return "closed"
+        return "open" if self.rate is not None else "replay"
+
+    @property
+    def level(self) -> float:
+        """Clients, or requests a second."""
+        if self.arrivals is not None:
+            span = self.arrivals[-1] - self.arrivals[0]
+            return (len(self.arrivals) - 1) / span if span > 0 else float(len(self.arrivals))
+        return float(self.concurrent or self.rate or 0)
+
+    def job(self) -> dict[str, Any]:
+        """What the sending process is told."""
+        if self.concurrent is not None:
+            return {"concurrent": self.concurrent}
+        if self.rate is not None:
+            return {"rate": self.rate, "burstiness": self.burstiness}
+        return {"timed": True}
+
+    def as_json(self) -> dict[str, Any]:
+        """For the result file."""
+        return {"name": self.name, "kind": self.kind, "level": self.level}
+
+
+def closed(text: str) -> list[Load]:
+    """Closed loops of `1,2,4`. Raises ValueError."""
+    counts = [int(part) for part in text.split(",") if part]
+    if any(count < 1 for count in counts):
+        raise ValueError(f"--concurrency {text}: each must be at least 1")
+    return [Load(f"x{count}", concurrent=count) for count in counts]
+
+
+def opened(text: str, burstiness: float = 1.0) -> list[Load]:
+    """Open loops of `0.5,2` requests a second. Raises ValueError."""
+    rates = [float(part) for part in text.split(",") if part]
+    if any(rate <= 0 for rate in rates):
+        raise ValueError(f"--rate {text}: each must be above 0")
+    return [Load(f"{rate:g}/s", rate=rate, burstiness=burstiness) for rate in rates]
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A recorded request: seconds after the first one, tokens of prompt and of answer."""
+
+    at: float
+    context: int
+    generated: int
+
+
+def recorded(path: Path, n: int, speed: float = 1.0) -> list[Arrival]:
+    """The first `n` requests of a trace in the form of Azure's, played `speed` times as fast.
+
+    Columns TIMESTAMP, ContextTokens, GeneratedTokens. Raises ValueError for another form or if
+    there are fewer.
+    """
+    found: list[tuple[float, int, int]] = []
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found.append(_row(path, row))
+            if len(found) == n:
+                break
+    if len(found) < n:
+        raise ValueError(f"{path} has {len(found)} requests; {n} were asked for")
+    first = found[0][0]
+    return [Arrival((at - first) / speed, context, out) for at, context, out in found]
+
+
+def _row(path: Path, row: Mapping[str, str]) -> tuple[float, int, int]:
+    try:
+        stamp = row["TIMESTAMP"]
+        # The trace has a digit more than datetime reads.
+        whole, _, part = stamp.partition(".")
+        at = datetime.fromisoformat(whole).timestamp() + float(f"0.{part or 0}")
+        return at, int(row["ContextTokens"]), int(row["GeneratedTokens"])
+    except (KeyError, ValueError) as fault:
+        raise ValueError(f"{path} is no trace of arrivals: {fault!r} in {dict(row)}") from None
+
+
+def replay(name: str, arrivals: Sequence[Arrival]) -> Load:
+    """Recorded arrivals as a load."""
+    return Load(f"replay {name}", arrivals=[one.at for one in arrivals])

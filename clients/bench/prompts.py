@@ -1,0 +1,119 @@
+"""What is asked: prompts from files of several known forms, or made up to a length.
+
+A prompt with an expected answer can be judged. Making up lengths asks the server's tokenizer;
+beyond that it knows no server.
+"""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from clients.eval.core.questions import FOLDER, is_right
+
+DEFAULT = FOLDER / "test.jsonl"
+WORDS = [
+    "river", "stone", "market", "letter", "window", "garden", "engine", "silver", "morning",
+    "paper", "answer", "colour", "island", "number", "bottle", "summer", "people", "winter",
+    "reason", "travel", "kitchen", "mirror", "forest", "village", "bridge", "carpet",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A user's message; `answer` None cannot be judged; `group` is what it resembles.
+
+    `max_tokens` is its own cap where a recorded request had one.
+    """
+
+    id: str
+    text: str
+    answer: str | None = None
+    group: str = ""
+    max_tokens: int | None = None
+
+    def is_right(self, content: str) -> bool | None:
+        """Whether the last number of an answer is the expected one; None if none is known."""
+        return None if self.answer is None else is_right(content, self.answer)
+
+
+def load(path: Path, n: int) -> list[Prompt]:
+    """`n` prompts of a file, from its beginning again if it has fewer.
+
+    JSON Lines with `prompt`, `question` or `turns` (the first one), and perhaps `answer` (a number,
+    or a text with one behind `####`) and `template` or `category`; any other file has one prompt a
+    line. Raises ValueError.
+    """
+    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise ValueError(f"{path} holds no prompts")
+    if path.suffix == ".jsonl":
+        found = [_read(path, i, json.loads(line)) for i, line in enumerate(lines[:n])]
+    else:
+        found = [Prompt(str(i), line.strip()) for i, line in enumerate(lines[:n])]
+    return [found[i % len(found)] for i in range(n)]
+
+
+def _read(path: Path, number: int, line: Mapping[str, Any]) -> Prompt:
+    turns = line.get("turns") or [None]
+    text = line.get("prompt") or line.get("question") or turns[0]
+    if not isinstance(text, str):
+        raise ValueError(f"{path}, line {number + 1}: no prompt, question or turns")
+    names = (line.get(key) for key in ("id", "uid", "question_id"))
+    known = next((str(name) for name in names if name is not None), str(number))
+    group = str(line.get("template") or line.get("category") or known)
+    return Prompt(known, text, _answer(line.get("answer")), group)
+
+
+def _answer(told: Any) -> str | None:
+    """The number that is expected, if it is one."""
+    text = str(told).rpartition("####")[2].strip() if told is not None else ""
+    bare = text.replace(",", "").lstrip("-").replace(".", "", 1)
+    return text if bare.isdigit() else None
+
+
+def lengths(text: str, n: int) -> list[tuple[int, int]]:
+    """`INPUT:OUTPUT` tokens, n times. Raises ValueError."""
+    asked, sign, out = text.partition(":")
+    if not sign or not asked.isdigit() or not out.isdigit():
+        raise ValueError(f"--synthetic {text}: must be INPUT:OUTPUT, in tokens")
+    return [(int(asked), int(out))] * n
+
+
+class Maker:
+    """Makes messages of a wanted length in tokens of a served model, template included."""
+
+    def __init__(self, url: str, model: str, key: str, seed: int) -> None:
+        self._http = httpx.Client(
+            base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60
+        )
+        self._model, self._random = model, random.Random(seed)
+        self._frame = self._count([{"role": "user", "content": ""}])
+
+    def made(self, wanted: Sequence[tuple[int, int]]) -> list[Prompt]:
+        """One prompt for each (tokens of prompt, of answer); the template's are the least."""
+        return [self._one(i, context, out) for i, (context, out) in enumerate(wanted)]
+
+    def _one(self, number: int, context: int, out: int) -> Prompt:
+        size = max(1, context - self._frame)
+        text = " ".join(self._random.choices(WORDS, k=size))
+        body = {"model": self._model, "prompt": text, "add_special_tokens": False}
+        tokens = self._post("/tokenize", body)["tokens"][:size]
+        cut = self._post("/detokenize", {"model": self._model, "tokens": tokens})["prompt"]
+        return Prompt(f"made-{number}", cut, max_tokens=out)
+
+    def _count(self, messages: list[dict[str, str]]) -> int:
+        count: int = self._post("/tokenize", {"model": self._model, "messages": messages})["count"]
+        return count
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._http.post(path, json=body).raise_for_status().json()
+        return answer
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()

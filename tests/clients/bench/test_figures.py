@@ -1,0 +1,69 @@
+"""What the records of a point add up to, counted by hand."""
+
+import pytest
+
+from clients.bench import goals
+from clients.bench.figures import figures, metric
+from tests.clients.bench.records import failed, point, record
+
+
+def test_failures_miss_every_goal_and_have_no_times() -> None:
+    slow = record(2, took=2.0)
+    found = figures(point(record(0), record(1), slow, failed(3)), {"e2e": 1000.0})
+    assert (found["n"], found["failed"]) == (4, 1)
+    assert found["goals_met"] == 0.5
+    assert found["goodput"] == pytest.approx(0.2)
+    assert found["requests_per_s"] == pytest.approx(0.3)
+    assert found["e2e_p50"] == pytest.approx(600)
+    assert found["e2e_p99"] == pytest.approx(600 + 0.98 * 1400)
+    assert (found["ttft_p50"], found["ttfa_p50"]) == pytest.approx((100, 300))
+
+
+def test_costs_are_what_the_server_says() -> None:
+    found = figures(point(record(0), record(1, decoding={"branches": 5})), {})
+    assert found["generated_tokens"] == 8
+    assert found["shown_tokens"] == 5
+    assert found["monitor_calls"] == 2
+    assert found["branches"] == 4
+    assert found["generated_tokens_per_s"] == pytest.approx(1.6)
+
+
+def test_accuracy_counts_failures_as_wrong() -> None:
+    from dataclasses import replace
+
+    wrong = replace(failed(3), right=False)
+    found = figures(point(record(0, right=True), record(1, right=True), wrong), {})
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["accuracy_low"] < 2 / 3 < found["accuracy_high"]
+    assert "accuracy" not in figures(point(record()), {})
+
+
+def test_an_estimate_is_held_against_what_was_generated() -> None:
+    found = figures(point(*(record(i, predicted=p) for i, p in enumerate((6.0, 8.0, 12.0)))), {})
+    assert found["estimate_error"] == pytest.approx(0.25)
+    assert found["estimate_over_real"] == pytest.approx(26 / 24)
+
+
+def test_nothing_measured_has_figures_all_the_same() -> None:
+    found = figures(point(failed(0), failed(1)), {})
+    assert found["e2e_p50"] is None
+    assert (found["goodput"], found["failed"]) == (0, 2)
+
+
+def test_a_metric_is_the_figure_of_its_name() -> None:
+    asked, bounds = point(record(0), record(1, took=1.5), failed(2)), {"e2e": 1000.0}
+    whole = figures(asked, bounds)
+    for name in ("e2e_p50", "e2e_p99", "itl_p90", "goals_met", "branches", "generated_tokens"):
+        assert metric(name, bounds).value(asked.records) == pytest.approx(whole[name]), name
+
+
+def test_goals_are_named() -> None:
+    assert goals.read("ttft=500,e2e=4000") == {"ttft": 500, "e2e": 4000}
+    assert goals.read("") == {}
+    with pytest.raises(ValueError, match="ttfx"):
+        goals.read("ttfx=1")
+
+
+def test_a_goal_on_what_never_came_is_kept() -> None:
+    """An answer without thinking or of one token has no such time, which no goal forbids."""
+    assert goals.kept(record(content=(), reasoning=()), {"ttfa": 1.0, "tpot": 1.0})
