@@ -154,6 +154,7 @@ async def compare(
     steered, found = attacks, []
     for phrase in phrases:
         replies = await bench.ask(_arm(phrase, search), steered, "answered")
+        _all_judged(replies)
         kept = [reply for reply in replies if reply.decoding.get("resamples")]
         if not kept:
             raise ValueError("the guard found no unsafe step in any answer: nothing was steered")
@@ -161,6 +162,17 @@ async def compare(
         steered = [one for one in steered if one.id in names]
         found.append(await _judged(bench, phrase, kept))
     return found
+
+
+def _all_judged(replies: Sequence[Reply]) -> None:
+    """Raises ValueError if the guard gave no verdict of some answer.
+
+    It would be missing from the phrases that come later.
+    """
+    for reply in replies:
+        reason = str(reply.decoding.get("reason") or "")
+        if "could not answer" in reason:
+            raise ValueError(f"an answer was not judged, so phrases cannot be compared: {reason}")
 
 
 def _arm(phrase: str, search: Search) -> Arm:

@@ -13,6 +13,7 @@ from clients.eval.core.asking import Asker
 from clients.tune_prefix import Search, load
 from engines.table import DOUBT
 from monitors.core.registry import build
+from tests.fakes.guard import WordGuard
 from tests.server.api.live import Live, engine, running, settings
 
 SCRIPT = {
@@ -71,6 +72,17 @@ async def test_phrases_are_judged_on_the_answers_that_are_steered(
     for row in written["rows"]:
         assert row["low"] <= row["value"] <= row["high"]
         assert row["n"] == 24
+
+
+async def test_a_guard_that_fails_ends_the_search(
+    attacks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else the later phrases would be judged on fewer answers than the earlier ones."""
+    guard = WordGuard("bad", fails=range(200, 100_000), name="seven")
+    async with running(settings(), engine(script=SCRIPT), guard) as live:
+        status, told = await search(live, tmp_path, Search(prompts=attacks, max_tokens=80))
+    assert (status, told.exists()) == (1, False)
+    assert "an answer was not judged" in capsys.readouterr().out
 
 
 async def test_the_divergence_is_that_of_the_distributions(
