@@ -24,7 +24,10 @@ ENGINE_ARGS = {
     "max_num_batched_tokens": 2048,
     "max_num_seqs": 64,
     "enable_chunked_prefill": False,
-    "num_gpu_blocks_override": 512,
+    # Repeated prompts are found in the prefix cache by whole blocks: without a word vLLM's own
+    # server takes 128 tokens on a CPU and finds none, where this one takes 32.
+    "block_size": 32,
+    "num_gpu_blocks_override": 1024,
 }
 ALIKE = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
