@@ -1,6 +1,6 @@
 """What this server costs over vLLM's own: the same work by `vllm bench serve`, in turn, in one run.
 
-    python -m benchmarks.overhead [--pairs 7] [--models 50m,mini] [--json FILE]
+    python -m benchmarks.overhead [--pairs 7] [--models 50m,mini] [--clients 1 8 32] [--json FILE]
 
 Each pair runs both servers one after the other, who goes first alternates, and gives one ratio; the
 table has the median ratio with its range and a 95% interval (order statistics of the pairs). Each
@@ -27,7 +27,7 @@ from benchmarks.servers import Server, both
 ROOT = Path(__file__).resolve().parent.parent
 MINI = ROOT / "testbed" / "weights" / "reasoner"
 BENCH = ROOT / ".envs" / "vllm-bench" / "bin" / "python"
-LOADS = {"50m": {1: 4, 8: 32, 32: 96}, "mini": {1: 12, 8: 96, 32: 384}}
+LOADS = {"50m": {1: 12, 8: 32, 32: 96}, "mini": {1: 12, 8: 96, 32: 384}}
 INPUT, OUTPUT = 64, 96
 QUESTIONS = ROOT / "testbed" / "questions" / "test.jsonl"
 LONGEST = 512
@@ -110,11 +110,12 @@ def driver(python: Path) -> Iterator[Driver]:
 
 
 def measure(
-    name: str, checkpoint: Path, pairs: int, bench: Driver, out: Console
+    name: str, checkpoint: Path, clients: list[int], pairs: int, bench: Driver, out: Console
 ) -> Iterator[list[Row]]:
-    """All pairs over one checkpoint: for each load its rows, one a metric."""
+    """All pairs over one checkpoint: for each number of clients its rows, one a metric."""
     with both(checkpoint, out) as servers:
-        for concurrent, prompts in LOADS[name].items():
+        for concurrent in clients:
+            prompts = LOADS[name][concurrent]
             ratios: dict[str, list[float]] = {metric: [] for metric in METRICS[name]}
             for server in servers:  # one uncounted run each
                 bench.run(job(server, checkpoint, concurrent, prompts))
@@ -169,13 +170,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--models", default="50m,mini")
+    parser.add_argument("--clients", type=int, nargs="+", choices=(1, 8, 32), default=[1, 8, 32])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bench-python", type=Path, default=BENCH)
     asked = parser.parse_args()
     out, rows = Console(stderr=True), list[Row]()
     with TemporaryDirectory() as folder, driver(asked.bench_python) as bench:
         for name in asked.models.split(","):
-            for found in measure(name, written(name, Path(folder)), asked.pairs, bench, out):
+            model = written(name, Path(folder))
+            for found in measure(name, model, asked.clients, asked.pairs, bench, out):
                 rows += found
                 show(found, Console())
                 if asked.json:
