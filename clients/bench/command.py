@@ -12,6 +12,7 @@ import httpx
 from rich.console import Console
 
 from clients.bench import arm, goals, load, page, result, showing
+from clients.bench.counters import counted
 from clients.bench.driver import LoadFailed, driver
 from clients.bench.load import Arrival, Load
 from clients.bench.prompts import DEFAULT, Maker, Prompt, lengths
@@ -95,7 +96,9 @@ def measured(
         showing.progress(console) as told,
         closing(httpx.Client(timeout=60, headers={"authorization": f"Bearer {key}"})) as http,
     ):
-        points = measure(sweep, target, sending, told, predicting(http, url))
+        points = measure(
+            sweep, target, sending, told, predicting(http, url), lambda: counted(http, url)
+        )
     about = {"command": " ".join(sys.argv[1:]), "model": target.model, "seed": asked.seed}
     return Result(points, bounds, about | before)
 

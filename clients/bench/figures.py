@@ -28,7 +28,7 @@ class Point:
 
     `seconds` is how long the measured requests took in all, `late_s` how late the sending process
     itself was (99th percentile): where that is not small, times are the generator's, not the
-    server's.
+    server's. `server` are means per request by the server's own counters, warm-up included.
     """
 
     arm: Arm
@@ -36,6 +36,7 @@ class Point:
     records: list[Record] = field(default_factory=list)
     seconds: float = 0.0
     late_s: float = 0.0
+    server: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -80,7 +81,7 @@ def figures(point: Point, goals: Goals) -> dict[str, Any]:
     for name, of in KINDS.items():
         values = [1000 * value for one in good for value in of(one)]
         found |= {f"{name}_p{q}": quantile(values, q) for q in QUANTILES}
-    return found | costs(good) | judged(point.records) | predicted(good)
+    return found | point.server | costs(good) | judged(point.records) | predicted(good)
 
 
 def quantile(values: Sequence[float], q: float) -> float | None:
@@ -92,6 +93,8 @@ def spent(one: Record) -> dict[str, float]:
     """All numbers that the server says of one answer: what was spent, what its strategy did."""
     told: dict[str, Any] = {**(one.usage.get("decoding") or {}), **one.decoding}
     numbers = {key: float(value) for key, value in told.items() if isinstance(value, int | float)}
+    if {"counted", "branches"} <= numbers.keys():  # a vote that was decided before all had voted
+        numbers["stopped_early"] = float(numbers["counted"] < numbers["branches"])
     return {"generated_tokens": float(one.generated), **numbers, "shown_tokens": float(one.shown)}
 
 

@@ -35,6 +35,7 @@ class Result:
                 {
                     "arm": one.arm.name, "decoding": dict(one.arm.decoding),
                     "load": one.load.as_json(), "seconds": one.seconds, "late_s": one.late_s,
+                    "server": one.server,
                     "figures": figures(one, self.goals),
                     "records": [record.as_json() for record in one.records],
                 }
@@ -67,6 +68,7 @@ def _point(written: Mapping[str, Any]) -> Point:
         [Record.of(one) for one in written["records"]],
         written["seconds"],
         written["late_s"],
+        written["server"],
     )
 
 

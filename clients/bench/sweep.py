@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clients.bench.arm import Arm
+from clients.bench.counters import Counted, between
 from clients.bench.driver import Driver
 from clients.bench.figures import Point
 from clients.bench.load import Load
@@ -86,14 +87,23 @@ Predict = Callable[[Mapping[str, Any]], float | None]
 """The generated tokens that the server expects of a body; None if it does not say."""
 
 
+Count = Callable[[], Counted]
+"""What the server's counters say now."""
+
+
 def measure(
-    sweep: Sweep, target: Target, sending: Driver, told: Told, predict: Predict | None = None
-) -> list[Point]:
+    sweep: Sweep, target: Target, sending: Driver, told: Told,
+    predict: Predict | None = None, count: Count = dict,
+) -> list[Point]:  # fmt: skip
     """Runs the sweep; rounds of one arm and load come out as one point."""
     points: dict[tuple[str, str], Point] = {}
     for turn, arm, load in sweep.points():
         point = points.setdefault((arm.name, load.name), Point(arm, load))
+        before = count()
         _run(sweep, target, sending, point, turn, told, predict)
+        asked = len(sweep.warming(load)) + len(sweep.prompts)
+        for key, value in between(before, count(), asked).items():
+            point.server[key] = point.server.get(key, 0.0) + value / sweep.rounds
     return list(points.values())
 
 

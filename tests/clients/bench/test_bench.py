@@ -72,6 +72,7 @@ async def test_what_only_the_server_knows_is_in_it(written: tuple[Path, Path]) -
     assert vote["generated_tokens"] > 2 * plain["generated_tokens"]
     assert vote["branches"] == 3
     assert vote["ttfe_p50"] <= vote["ttft_p50"]
+    assert vote["queue_ms"] >= 0
 
 
 async def test_a_closed_loop_keeps_to_its_clients(written: tuple[Path, Path]) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clients.bench import goals
+from clients.bench import counters, goals
 from clients.bench.figures import figures, metric
 from tests.clients.bench.records import failed, point, record
 
@@ -26,6 +26,25 @@ def test_costs_are_what_the_server_says() -> None:
     assert found["monitor_calls"] == 2
     assert found["branches"] == 4
     assert found["generated_tokens_per_s"] == pytest.approx(1.6)
+
+
+def test_a_vote_that_ended_early_is_counted() -> None:
+    early = record(0, decoding={"branches": 8, "counted": 5})
+    whole = record(1, decoding={"branches": 8, "counted": 8})
+    assert figures(point(early, whole), {})["stopped_early"] == 0.5
+
+
+def test_the_server_s_counters_are_means_of_a_stretch() -> None:
+    text = (
+        "# TYPE satisfice_monitor_seconds histogram\n"
+        'satisfice_monitor_seconds_sum{monitor="a"} 1.5\n'
+        'satisfice_monitor_seconds_sum{monitor="b"} 0.5\n'
+        'satisfice_monitor_seconds_count{monitor="b"} 9.0\n'
+    )
+    after = counters.read(text)
+    assert counters.between({}, after, 4) == {"monitor_ms": 500}
+    assert counters.between(after, after, 4) == {"monitor_ms": 0}
+    assert counters.between({}, counters.read("other_total 3\n"), 4) == {}
 
 
 def test_accuracy_counts_failures_as_wrong() -> None:
