@@ -1,7 +1,7 @@
 """What choosing among three policies at each token costs, against one of them and against loops.
 
     python -m benchmarks.ensemble [--parts speed,wide,share,wide-share,loops,rollout]
-        [--rounds 7] [--json FILE]
+        [--loads 1,8,32] [--rounds 7] [--json FILE]
 
 Random models of 50M parameters, engines of this process, all arms in turn in every round; the table
 has medians of the rounds' ratios with 95% intervals by order statistics. `speed` is against a third
@@ -49,7 +49,7 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
     "50m": {},
     "50m, 32,768 logits": {"width": 512, "layers": 5, "vocabulary": 32_768},
 }
-TURNS = {1: 3, 8: 2, 32: 2}
+TURNS = {1: 2, 8: 1, 32: 1}
 """Requests of each client, by how many clients there are."""
 INPUT, OUTPUT = 64, 48
 EXTENSION = "benchmarks.step_times.StepTimes"
@@ -67,6 +67,7 @@ class Bench:
     alone: VllmEngine
     together: VllmEnsemble
     rounds: int
+    loads: Sequence[int]
     out: Console
 
 
@@ -123,10 +124,9 @@ async def rounds(
     return found
 
 
-async def speed(bench: Bench) -> list[Row]:
+async def speed(bench: Bench) -> AsyncIterator[Row]:
     """The ensemble's throughput over a third of one policy's."""
-    rows = []
-    for concurrent in TURNS:
+    for concurrent in bench.loads:
         arms: dict[str, Measure] = {
             "one policy": lambda n=concurrent: rate(bench.alone, None, n),  # type: ignore[misc]
             "no rule": lambda n=concurrent: rate(bench.together, None, n),  # type: ignore[misc]
@@ -137,16 +137,14 @@ async def speed(bench: Bench) -> list[Row]:
         alone = found.pop("one policy")
         for name, values in found.items():
             ratios = [len(MEMBERS) * mine / one for mine, one in zip(values, alone, strict=True)]
-            rows.append(summed(bench.shape, concurrent, f"{name} / (one policy / 3)", ratios))
-    return rows
+            yield summed(bench.shape, concurrent, f"{name} / (one policy / 3)", ratios)
 
 
-async def share(bench: Bench) -> list[Row]:
+async def share(bench: Bench) -> AsyncIterator[Row]:
     """What of a step's time in the worker is the rule's own, and with the logits it asks for."""
     llm: Any = bench.together._llm
     await llm.collective_rpc("watch_steps")
-    rows = []
-    for concurrent in TURNS:
+    for concurrent in bench.loads:
         for name in RULES:
             own, whole, steps = list[float](), list[float](), list[float]()
             await rate(bench.together, name, concurrent)
@@ -159,16 +157,15 @@ async def share(bench: Bench) -> list[Row]:
                 steps.append(1000 * told["step"] / told["steps"])
             length = f"{median(steps):.1f} ms a step"
             bench.out.print(f"{bench.shape} x{concurrent} {name}: {length}", style="dim")
-            rows.append(summed(bench.shape, concurrent, f"{name}: rule / step", own))
-            rows.append(summed(bench.shape, concurrent, f"{name}: with members' logits", whole))
-    return rows
+            yield summed(bench.shape, concurrent, f"{name}: rule / step", own)
+            yield summed(bench.shape, concurrent, f"{name}: with members' logits", whole)
 
 
-async def loops(bench: Bench) -> list[Row]:
+async def loops(bench: Bench) -> AsyncIterator[Row]:
     """The ensemble's throughput with Collab over a coordinator's and over a plain loop's."""
-    rule, rows = RULES["collab"], []
+    rule = RULES["collab"]
     plain = PlainLoop(list(bench.paths.values()), bench.together.cast, rule)
-    for concurrent in TURNS:
+    for concurrent in bench.loads:
         texts = [prompt() for _ in range(concurrent)]
 
         async def coordinator(n: int = concurrent) -> float:
@@ -191,16 +188,16 @@ async def loops(bench: Bench) -> list[Row]:
         ours = found.pop("ensemble")
         for name, values in found.items():
             ratios = [mine / other for mine, other in zip(ours, values, strict=True)]
-            rows.append(summed(bench.shape, concurrent, f"ensemble / {name}", ratios))
-    return rows
+            yield summed(bench.shape, concurrent, f"ensemble / {name}", ratios)
 
 
-async def rollout(bench: Bench) -> list[Row]:
+async def rollout(bench: Bench) -> AsyncIterator[Row]:
     """Tokens, monitor calls and seconds for an emitted token, by p, L and M."""
-    return await look_aheads.measured(bench.together, bench.rounds, prompt, bench.out)
+    async for row in look_aheads.measured(bench.together, bench.rounds, prompt, bench.out):
+        yield row
 
 
-PARTS: Mapping[str, tuple[str, Callable[[Bench], Awaitable[list[Row]]]]] = {
+PARTS: Mapping[str, tuple[str, Callable[[Bench], AsyncIterator[Row]]]] = {
     "speed": ("50m", speed),
     "wide": ("50m, 32,768 logits", speed),
     "share": ("50m", share),
@@ -211,7 +208,9 @@ PARTS: Mapping[str, tuple[str, Callable[[Bench], Awaitable[list[Row]]]]] = {
 
 
 @asynccontextmanager
-async def engines(shape: str, count: int, out: Console) -> AsyncIterator[Bench]:
+async def engines(
+    shape: str, rounds: int, loads: Sequence[int], out: Console
+) -> AsyncIterator[Bench]:
     """Three policies' checkpoints, one of them alone and all in one engine."""
     with TemporaryDirectory() as folder:
         paths = {name: str(Path(folder) / name) for name in MEMBERS}
@@ -229,35 +228,49 @@ async def engines(shape: str, count: int, out: Console) -> AsyncIterator[Bench]:
             least = await bound(together)
             out.print(f"{shape}: the constrained advantage is at least {least:.2f}", style="dim")
             RULES["sitalign"] = Rule("sitalign", {**TILT, "deltas": [least]})
-            yield Bench(shape, paths, alone, together, count, out)
+            yield Bench(shape, paths, alone, together, rounds, loads, out)
         finally:
             await together.stop()
             await alone.stop()
 
 
-async def measured(part: str, count: int, out: Console) -> list[Row]:
-    """One part's rows."""
+async def measured(part: str, asked: argparse.Namespace, out: Console) -> AsyncIterator[Row]:
+    """One part's rows, each as soon as it is there."""
     shape, measure = PARTS[part]
-    async with engines(shape, count, out) as bench:
-        return [{"part": part, **row} for row in await measure(bench)]
+    loads = [int(load) for load in asked.loads.split(",")]
+    async with engines(shape, asked.rounds, loads, out) as bench:
+        async for row in measure(bench):
+            yield {"part": part, **row}
 
 
-def main() -> None:
-    """Parses the command line, measures, prints and writes; a part that is there is replaced."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    out, rows = Console(stderr=True), list[Row]()
+async def all_measured(asked: argparse.Namespace, out: Console) -> None:
+    """Measures, prints and writes; what was there of a part and a load is replaced."""
+    rows = list[Row]()
     if asked.json and asked.json.exists():
         rows = json.loads(asked.json.read_text())["rows"]
     for part in asked.parts.split(","):
-        found = asyncio.run(measured(part, asked.rounds, out))
+        found = list[Row]()
+        async for row in measured(part, asked, out):
+            found.append(row)
+            rows = [one for one in rows if what(one) != what(row)] + [row]
+            if asked.json:
+                asked.json.write_text(json.dumps({"rows": rows}, indent=1))
         (look_aheads.show if part == "rollout" else show)(found, Console())
-        rows = [row for row in rows if row["part"] != part] + found
-        if asked.json:
-            asked.json.write_text(json.dumps({"rows": rows}, indent=1))
+
+
+def what(row: Row) -> tuple[object, ...]:
+    """What a row is of."""
+    return tuple(row.get(key) for key in ("part", "model", "concurrent", "metric", "p", "L", "M"))
+
+
+def main() -> None:
+    """Parses the command line and measures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument("--loads", default=",".join(map(str, TURNS)), help="clients at a time")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    asyncio.run(all_measured(parser.parse_args(), Console(stderr=True)))
 
 
 if __name__ == "__main__":

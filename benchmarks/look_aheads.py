@@ -6,7 +6,7 @@ agent, look-aheads of L tokens, candidates of M tokens. It knows no rules.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from statistics import fmean
@@ -41,11 +41,10 @@ Row = dict[str, Any]
 
 async def measured(
     engine: Engine, rounds: int, prompt: Callable[[], Sequence[int]], out: Console
-) -> list[Row]:
+) -> AsyncIterator[Row]:
     """A row for each case."""
     reward = build("reward", {"kind": "sequence_reward", "model": str(REWARD)})
     await reward.start()
-    rows = []
     for name, p, ahead, block in CASES:
         params: Row = {"candidates": p, "lookahead": ahead, "block": block}
         params |= {**AGENTS, "skip_agreed": None} if name == "collab" else TILT
@@ -57,9 +56,8 @@ async def measured(
         row = summed(name, 1, "seconds for an emitted token", list(seconds))
         row |= {"p": p, "L": ahead, "M": block, "tokens": fmean(tokens), "calls": fmean(calls)}
         out.print(str(row), style="dim")
-        rows.append(row)
+        yield row
     await reward.stop()
-    return rows
 
 
 def request(
