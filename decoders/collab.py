@@ -26,6 +26,7 @@ from decoders.core.base import (
     decoder,
     one_row,
 )
+from decoders.core.choosing import foremost
 from decoders.core.judges import Judge
 from decoders.core.policies import (
     Candidate,
@@ -170,8 +171,8 @@ async def collab(run: Run, options: CollabOptions) -> AsyncGenerator[Commit, Non
             values = await estimator.worth(done, found)
         if values is not None:
             worth = [q.means[0] - cost(one, options) for q, one in zip(values, found, strict=True)]
-            utility = max(worth)
-            best = found[worth.index(utility)]
+            place = foremost(worth)
+            best, utility = found[place], worth[place]
         spoken[best.agent or "model"] += len(best.tokens)
         run.tally.held_back = max(run.tally.held_back, len(best.tokens))
         told = {"policies": dict(spoken), **estimator.spent}

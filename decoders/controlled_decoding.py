@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from pydantic import Field as Param
 
 from decoders.core.base import Commit, DecodeRequest, Estimate, Null, Options, decoder
+from decoders.core.choosing import foremost
 from decoders.core.judges import Judge
 from decoders.core.policies import blocks, check_agents, voice
 from decoders.core.run import Run
@@ -70,7 +71,7 @@ async def controlled_decoding(
     while found := await blocks(run, done, [options.policy], options.samples, options.block):
         values = await estimator.worth(done, found) if len(found) > 1 else None
         scores = [one.means[0] for one in values or ()]
-        best = scores.index(max(scores)) if scores else 0
+        best = foremost(scores) if scores else 0
         run.tally.held_back = max(run.tally.held_back, len(found[best].tokens))
         run.note(
             "block", tokens=found[best].tokens, summary=estimator.spent, block=best, scores=scores

@@ -14,6 +14,15 @@ from decoders.core.run import Run
 from engines.base import TokenLogprob
 from engines.drawing import Draw
 
+NOISE = 1e-5
+"""What a score in float32 may owe to its batch companions, with room to spare."""
+
+
+def foremost(worth: Sequence[float]) -> int:
+    """The place of the best; of those within NOISE of it the first, however they were batched."""
+    least = max(worth) - NOISE
+    return next(at for at, value in enumerate(worth) if value >= least)
+
 
 class Chooser:
     """Draws under the request's temperature and filters; at temperature 0 the first of the best."""

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from decoders.core.base import Budget, DecodeRequest, RequestError, TraceLevel
+from decoders.core.choosing import foremost
 from decoders.core.run import estimate
 from engines.base import Sampling
 from engines.drawing import log_softmax
@@ -91,6 +92,11 @@ async def test_rollouts_are_counted_to_the_token(engine: Pool) -> None:
     assert [node["tokens"] for node in nodes] == [[token] for token in said(result)]
     assert {node["policy"] for node in nodes} <= {"first", "second"}
     assert all(node["kl"] >= 0 for node in nodes)
+
+
+def test_what_differs_by_a_rounding_is_a_tie_for_the_first() -> None:
+    assert foremost([0.5, 0.9, 0.9 + 1e-6]) == 1
+    assert foremost([0.5, 0.9, 0.9 + 1e-3]) == 2
 
 
 async def test_where_all_agree_nothing_is_estimated(engine: Pool) -> None:
