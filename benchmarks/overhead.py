@@ -27,7 +27,7 @@ from benchmarks.servers import Server, both
 ROOT = Path(__file__).resolve().parent.parent
 MINI = ROOT / "testbed" / "weights" / "reasoner"
 BENCH = ROOT / ".envs" / "vllm-bench" / "bin" / "python"
-LOADS = {"50m": {1: 12, 8: 32, 32: 96}, "mini": {1: 12, 8: 96, 32: 384}}
+LOADS = {"50m": {1: 8, 8: 32, 32: 96}, "mini": {1: 12, 8: 96, 32: 384}}
 INPUT, OUTPUT = 64, 96
 QUESTIONS = ROOT / "testbed" / "questions" / "test.jsonl"
 LONGEST = 512

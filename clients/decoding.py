@@ -117,6 +117,7 @@ def decoding(
     utility: Literal["rollout", "prefix_reward", "implicit"] = ...,
     target: str | Mapping[str, Any] | None = ...,
     agents: Sequence[str] | None = ...,
+    models: Sequence[str] | None = ...,
     candidates: int = ...,
     alpha: float = ...,
     reference: str = ...,
