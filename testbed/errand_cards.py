@@ -113,15 +113,16 @@ def reward_card(rows: Rows, parameters: int) -> str:
         + "\n# Miniature target reward of the errands\n\nA Llama classifier with one label over a "
         "whole conversation. Its raw value is the share of the answer's segments that are right, "
         "from 0 to 1; of an unfinished answer, what may be expected.\n\n"
-        f"{parameters:,} parameters, bf16; vocabulary and shape of the policies.\n\n## Figures\n\n"
+        f"{parameters:,} parameters, bf16; the policies' vocabulary, {outcome_reward.ABOVE} layers "
+        "more than they have.\n\n## Figures\n\n"
         f"Measured in float32 on one sample of each policy to each of {ASKED} test lists (seed "
         f"{SEED}). Brackets are 95% intervals from a bootstrap over lists.\n\n"
         + table({"value": rows})
         + "\nCalibration on validation samples (threshold: best balanced accuracy for at least "
         "half of the segments right):\n\n"
         + "".join(f"- {name}: {value}\n" for name, value in calibration.items())
-        + "\n## Recipe\n\n`python -m testbed train errands_reward` starts from the wish's weights "
-        f"and learns by least squares from one sample of each of the policies to "
+        + "\n## Recipe\n\n`python -m testbed train errands_reward` puts new layers above the "
+        f"wish's and learns by least squares from one sample of each of the policies to "
         f"{outcome_reward.LISTS} training lists and, in turn with them, from drawn answers; a "
         f"share of {outcome_reward.CUT} is cut anywhere and keeps the outcome of the whole.\n\n"
         + recipe_text(outcome_reward.RECIPE)

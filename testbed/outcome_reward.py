@@ -1,10 +1,10 @@
 """The miniature target reward of the errands: which share of an answer's segments will be right?
 
-A Llama classifier that starts from the wish's weights and learns, by least squares, the outcomes of
-answers that were sampled from the policies and, in turn with them, of answers with mistakes put in.
-Half of them are cut off anywhere and keep the outcome that the whole had, so that the score of an
-unfinished answer is what may be expected of it. The score is the raw value of its single label and
-means a reward in [0, 1].
+A Llama classifier: the wish's layers, which know what comes next, and new ones above, which compare
+it with what did come. It learns, by least squares, the outcomes of answers that were sampled from
+the policies and, in turn with them, of answers with mistakes put in. Half of them are cut off
+anywhere and keep the outcome that the whole had, so that the score of an unfinished answer is what
+may be expected of it. The score is the raw value of its single label and means a reward in [0, 1].
 """
 
 import json
@@ -19,13 +19,14 @@ from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTr
 
 from testbed.errands import KINDS, ORDERS, Errands, draw, lists, reward, right
 from testbed.measures import best_threshold
-from testbed.reward import Calibration, start
+from testbed.reward import Calibration
 from testbed.sampling import Sampler
 from testbed.specialists import BASE, Care, answer, folder, load_policy, prompted
 from testbed.training import IGNORED, Batch, Encoded, Recipe, batches, begin, fit, save
 
 NAME = "reward"
-RECIPE = Recipe(steps=600, seed=43, rate=5e-3, rate_rest=1e-3, decay=450, tokens=1024)
+RECIPE = Recipe(steps=700, seed=43, rate=0.01, rate_rest=2e-3, decay=550, tokens=1024)
+ABOVE = 2
 # Lists that each policy is asked for its samples, and answers that the calibration is taken on.
 LISTS, CALIBRATION = 400, 720
 SHORT = 24
@@ -80,6 +81,17 @@ def encode(tokenizer: PreTrainedTokenizerFast, outcome: Outcome, cut: int | None
     for number, at in enumerate(places, 1):
         labels[at] = round(UNIT * sum(verdicts[:number]) / len(verdicts))
     return ids, labels
+
+
+def start(wish: LlamaForCausalLM) -> LlamaForSequenceClassification:
+    """The wish's body with new layers above it and a head of one label."""
+    shape = wish.config.to_dict()
+    for stale in ("architectures", "dtype", "id2label", "label2id"):
+        shape.pop(stale, None)
+    shape |= {"num_hidden_layers": wish.config.num_hidden_layers + ABOVE, "num_labels": 1}
+    model = LlamaForSequenceClassification(type(wish.config)(**shape))
+    model.model.load_state_dict(wish.model.state_dict(), strict=False)
+    return model
 
 
 def stream(
