@@ -8,7 +8,6 @@ do harm. Pure Python; knows no tokens and no model.
 """
 
 import hashlib
-import json
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from math import exp
 from pathlib import Path
 
 from testbed.problems import Split
+from testbed.splits import write_split
 
 FAMILIES = ("ember", "moss", "storm", "river", "frost", "clover")
 # Of each strength: what it helps where its family suits, what it risks, how often a base text has
@@ -197,10 +197,9 @@ def line(brew: Brew, name: str) -> dict[str, object]:
 
 def write_brews(folder: Path) -> None:
     """One JSON-lines file for each held-out split."""
-    folder.mkdir(parents=True, exist_ok=True)
     for split, n in HELD_OUT.items():
         lines = [
-            json.dumps(line(brew, f"{split}-{HELD_OUT_SEED}-{at:04d}")) + "\n"
+            line(brew, f"{split}-{HELD_OUT_SEED}-{at:04d}")
             for at, brew in enumerate(brews(split, n, HELD_OUT_SEED))
         ]
-        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_split(folder, split, lines)

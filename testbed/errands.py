@@ -6,13 +6,14 @@ Python; knows no tokens and no model.
 """
 
 import hashlib
-import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Literal, get_args
+
+from testbed.splits import write_split
 
 Kind = Literal["sort", "raise", "code"]
 Split = Literal["train", "validation", "test"]
@@ -152,7 +153,6 @@ def lists(split: Split, n: int, seed: int = 0) -> Iterator[Errands]:
 
 def write_errands(folder: Path) -> None:
     """One JSON-lines file per held-out split: id, order, prompt, answers."""
-    folder.mkdir(parents=True, exist_ok=True)
     for split, n in HELD_OUT.items():
         rows = [
             {
@@ -163,5 +163,4 @@ def write_errands(folder: Path) -> None:
             }
             for at, found in enumerate(lists(split, n, HELD_OUT_SEED))
         ]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        write_split(folder, split, rows)

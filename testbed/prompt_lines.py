@@ -3,10 +3,10 @@
 Who reads the lines needs nothing else of the testbed. Knows nothing of models.
 """
 
-import json
 from pathlib import Path
 
 from testbed.inquiries import HELD_OUT, Inquiry, held_out
+from testbed.splits import write_split
 from testbed.verdicts import REFUSAL, forbidden_patterns, right_pattern
 
 
@@ -29,11 +29,10 @@ def line(inquiry: Inquiry, name: str) -> dict[str, object]:
 
 def write_prompts(folder: Path) -> None:
     """Writes one file per held-out split."""
-    folder.mkdir(parents=True, exist_ok=True)
     for split, kinds in HELD_OUT.items():
         lines = [
-            json.dumps(line(inquiry, f"{split}-{kind}-{i:04d}")) + "\n"
+            line(inquiry, f"{split}-{kind}-{i:04d}")
             for kind in kinds
             for i, inquiry in enumerate(held_out(split, kind))
         ]
-        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_split(folder, split, lines)

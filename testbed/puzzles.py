@@ -7,7 +7,6 @@ question was ever seen in training. Pure Python and numpy; knows no tokens and n
 """
 
 import hashlib
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from testbed.splits import write_split
 
 Family = Literal["sudoku", "latin", "ahead", "back"]
 Split = Literal["train", "validation", "test"]
@@ -141,7 +142,6 @@ def puzzles(split: Split, n: int, seed: int = 0) -> Iterator[Puzzle]:
 
 def write_puzzles(folder: Path) -> None:
     """One JSON-lines file per held-out split: id, family, level, prompt, answer."""
-    folder.mkdir(parents=True, exist_ok=True)
     for split, n in HELD_OUT.items():
         rows = [
             {
@@ -153,5 +153,4 @@ def write_puzzles(folder: Path) -> None:
             }
             for at, puzzle in enumerate(puzzles(split, n, HELD_OUT_SEED))
         ]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        write_split(folder, split, rows)

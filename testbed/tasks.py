@@ -3,13 +3,13 @@
 Pure Python. Knows nothing of tokens, chat templates or models.
 """
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.problems import LEVELS, Problem, Split, problem_in
+from testbed.splits import write_split
 from testbed.templates import TEMPLATES
 from testbed.traces import write_trace
 
@@ -79,7 +79,6 @@ def held_out(split: Split) -> list[Question]:
 
 def write_held_out(folder: Path) -> None:
     """Writes one JSON-lines file per held-out split: id, template, level, prompt, answer."""
-    folder.mkdir(parents=True, exist_ok=True)
     for split in HELD_OUT:
         rows = [
             {
@@ -91,5 +90,4 @@ def write_held_out(folder: Path) -> None:
             }
             for q in held_out(split)
         ]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+        write_split(folder, split, rows)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,15 @@ from clients.eval.core.asking import Arm, Asker, Item, Reply
 from clients.eval.core.bench import Bench
 from clients.eval.core.errands import Errands
 from clients.eval.core.report import Report
+from tests.fakes.asker import ScriptedAsker
 from tests.fakes.policies import pool
 from tests.server.api.live import Live, running, settings
 
 KINDS = ("sort", "raise", "code")
 
 
-class Scripted(Asker):
+class Scripted(ScriptedAsker):
     """A policy does its own kind and else little; Collab does most of what its agents can."""
-
-    def __init__(self) -> None:
-        self.model = "scripted"
-        self.arms: list[Arm] = []
-
-    async def ask(
-        self, arm: Arm, questions: Sequence[Item], told: Callable[[], None]
-    ) -> list[Reply]:
-        self.arms.append(arm)
-        return [self._reply(arm, question) for question in questions]
 
     def _reply(self, arm: Arm, question: Item) -> Reply:
         assert isinstance(question, Errands)

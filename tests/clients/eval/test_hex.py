@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,18 @@ import pytest
 from rich.console import Console
 
 from clients.eval import hex as claim
-from clients.eval.core.asking import Arm, Asker, Item, Reply
+from clients.eval.core.asking import Arm, Item, Reply
 from clients.eval.core.ballots import Puzzle, Walk, voted
 from clients.eval.core.bench import Bench
 from clients.eval.core.report import Report
+from tests.fakes.asker import ScriptedAsker
 
 # How often a path is right, by block; wrong paths of one block like to agree.
 SHARES = {2: 0.5, 4: 0.6, 8: 0.55, 16: 0.4, 32: 0.3}
 
 
-class Scripted(Asker):
+class Scripted(ScriptedAsker):
     """Answers by chance, each block wrong in its own way."""
-
-    def __init__(self) -> None:
-        self.model = "scripted"
-        self.arms: list[Arm] = []
-
-    def beside(self, model: str) -> "Scripted":
-        other = Scripted()
-        other.model, other.arms = model, self.arms
-        return other
-
-    async def ask(
-        self, arm: Arm, questions: Sequence[Item], told: Callable[[], None]
-    ) -> list[Reply]:
-        self.arms.append(arm)
-        return [self._reply(arm, question) for question in questions]
 
     def _reply(self, arm: Arm, question: Item) -> Reply:
         assert isinstance(question, Puzzle)

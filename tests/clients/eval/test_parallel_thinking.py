@@ -3,32 +3,22 @@
 import io
 import json
 import random
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from clients.eval import parallel_thinking as claim
-from clients.eval.core.asking import Arm, Asker, Item, Reply
+from clients.eval.core.asking import Arm, Item, Reply
 from clients.eval.core.bench import Bench
 from clients.eval.core.command import chosen, claims, find, run
 from clients.eval.core.questions import Question
 from clients.eval.core.report import Report
+from tests.fakes.asker import ScriptedAsker
 
 
-class Scripted(Asker):
+class Scripted(ScriptedAsker):
     """Answers by chance: more paths are more often right, longer thoughts less beyond 200."""
-
-    def __init__(self) -> None:
-        self.model = "scripted"
-        self.arms: list[Arm] = []
-
-    async def ask(
-        self, arm: Arm, questions: Sequence[Item], told: Callable[[], None]
-    ) -> list[Reply]:
-        self.arms.append(arm)
-        return [self._reply(arm, question) for question in questions]
 
     async def context(self) -> int:
         return 2048

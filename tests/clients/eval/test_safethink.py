@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +9,25 @@ import pytest
 from rich.console import Console
 
 from clients.eval import safethink as claim
-from clients.eval.core.asking import Arm, Asker, Item, Reply
+from clients.eval.core.asking import Arm, Item, Reply
 from clients.eval.core.bench import Bench
 from clients.eval.core.command import run
 from clients.eval.core.prompts import FOLDER, Prompt, load
 from clients.eval.core.report import Report, Row
 from tests.clients.eval.conftest import line
+from tests.fakes.asker import ScriptedAsker
 from tests.server.api.live import Live
 
 SUCCESS = (0.63, 0.37, 0.14, 0.04, 0.03, 0.03, 0.03)
 """By steps redone, like the paper's."""
 
 
-class Scripted(Asker):
+class Scripted(ScriptedAsker):
     """Complies by chance, less the more steps may be redone; harmless requests lose `loss`."""
 
     def __init__(self, loss: float = 0.0, **changed: float) -> None:
-        self.model, self.loss, self.changed = "scripted", loss, changed
-        self.arms: list[Arm] = []
-
-    async def ask(
-        self, arm: Arm, questions: Sequence[Item], told: Callable[[], None]
-    ) -> list[Reply]:
-        self.arms.append(arm)
-        return [self._reply(arm, question) for question in questions]
+        super().__init__()
+        self.loss, self.changed = loss, changed
 
     def _reply(self, arm: Arm, prompt: Item) -> Reply:
         assert isinstance(prompt, Prompt)

@@ -1,32 +1,27 @@
 """The claim on SITAlign: its choices on made-up answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
 from clients.eval import sitalign as claim
-from clients.eval.core.asking import Arm, Asker, Item, Reply
+from clients.eval.core.asking import Arm, Item, Reply
 from clients.eval.core.bench import Bench
 from clients.eval.core.brews import Brew
 from clients.eval.core.report import Report, Row
 from clients.eval.core.satisficing import Settings, Tried, best, sampled
+from tests.fakes.asker import ScriptedAsker
 
 FEW = {"validation": "100", "levels": "0.95", "weights": "0.2,0.8", "strengths": "1"}
 
 
-class Scripted(Asker):
+class Scripted(ScriptedAsker):
     """Each arm's answers have one step of its own strength; the others are mild."""
 
     def __init__(self, strength: Callable[[Arm], str]) -> None:
-        self.model, self.strength = "scripted", strength
-        self.arms: list[Arm] = []
-
-    async def ask(
-        self, arm: Arm, questions: Sequence[Item], told: Callable[[], None]
-    ) -> list[Reply]:
-        self.arms.append(arm)
-        return [self._reply(arm, question) for question in questions]
+        super().__init__()
+        self.strength = strength
 
     def _reply(self, arm: Arm, brew: Item) -> Reply:
         assert isinstance(brew, Brew)
