@@ -22,7 +22,7 @@ from testbed.measures import best_threshold
 from testbed.reward import Calibration
 from testbed.training import IGNORED, Batch, Encoded, Recipe, batches, begin, fit, save
 
-RECIPE = Recipe(steps=700, seed=47, rate=0.01, rate_rest=2e-3, decay=500)
+RECIPE = Recipe(steps=2000, seed=47, rate=0.01, rate_rest=2e-3, decay=1000)
 REWARDS = ("helpfulness", "harmlessness")
 # Texts of the base, of either single objective, of both, and of strong tilts.
 TILTS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 2.0))

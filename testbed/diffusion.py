@@ -18,7 +18,7 @@ from testbed.puzzles import CELLS, FAMILIES, LEVELS, Puzzle, draw
 from testbed.tokenizer import train_tokenizer
 from testbed.training import IGNORED, Batch, Recipe, begin, fit
 
-RECIPE = Recipe(steps=2400, seed=31, rate=0.01, rate_rest=2e-3, warmup=100, decay=1000)
+RECIPE = Recipe(steps=700, seed=31, rate=0.01, rate_rest=2e-3, warmup=100, decay=250)
 ROWS = 64
 WIDTH, INNER = 96, 256
 VOCABULARY = 288
