@@ -1,10 +1,12 @@
 """Three times what the server can bear: is the queue bounded, are refusals quick, goodput kept?
 
-    python -m benchmarks.overload [--seconds 30] [--strategy plain] [--json FILE]
+    python -m benchmarks.overload [--vllm] [--seconds 30] [--strategy plain] [--json FILE]
 
-The built-in reasoner on all cores but one, the load on the last. Capacity is what a closed loop
-that fills all rows gets answered; then Poisson arrivals at shares of it up to three times as many.
-A request is well served if it ends within what it takes at capacity, twice over, plus the bound on
+The load runs on the last core. By default the engine is a table that takes 10 ms for a token and no
+core, so that what is seen is the server's own doing, on all other cores; with `--vllm` it is the
+built-in reasoner, and engine, server and load share the cores. Capacity is what a closed loop that
+fills all rows gets answered; then Poisson arrivals at shares of it up to three times as many. A
+request is well served if it ends within what it takes at capacity, twice over, plus the bound on
 the queue. Refusals are timed in the server, by its access log.
 """
 
@@ -34,18 +36,22 @@ MODEL = "model"
 Row = dict[str, Any]
 
 
-def settings() -> dict[str, Any]:
+REASONER = {
+    "kind": "vllm", "model": "builtin:reasoner",
+    "engine_args": {
+        "dtype": "float32", "max_model_len": 2048, "max_num_seqs": ROWS,
+        "num_gpu_blocks_override": 1024,
+    },
+}  # fmt: skip
+TABLE = {"kind": "table", "token_seconds": 0.01}
+
+
+def settings(real: bool) -> dict[str, Any]:
     """One engine of few rows, so that a small machine can be overloaded from one core."""
-    engine = {
-        "kind": "vllm", "model": "builtin:reasoner",
-        "engine_args": {
-            "dtype": "float32", "max_model_len": 2048, "max_num_seqs": ROWS,
-            "num_gpu_blocks_override": 1024,
-        },
-    }  # fmt: skip
+    think = {"think": ["<think>", "</think>"]} if real else {}
     return {
-        "engines": {"main": engine},
-        "models": {MODEL: {"engine": "main", "think": ["<think>", "</think>"]}},
+        "engines": {"main": REASONER if real else TABLE},
+        "models": {MODEL: {"engine": "main", **think}},
         "limits": {"rows": ROWS, "branches": ROWS, "queue": QUEUE, "wait_ms": WAIT_MS},
         "server": {"log_format": "json"},
     }
@@ -140,10 +146,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--strategy", default="plain")
+    parser.add_argument("--vllm", action="store_true", help="the built-in reasoner, not a table")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     out = Console(stderr=True)
-    with pinned(out, settings()) as local, driver() as sending:
+    with pinned(out, settings(asked.vllm), apart=not asked.vllm) as local, driver() as sending:
         rows, about = measured(Trial(local, sending, asked.strategy), asked.seconds, out)
     show(rows, Console())
     checks = verdicts(rows)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.soak [--minutes 20] [--json FILE]
 
-The built-in server on all cores but one. Poisson arrivals of all strategies that it can do, with
-monitors; one in ten clients vanishes, one in twenty requests is wrong. Asked at the end: no 5xx but
-a deliberate 503, memory flat, no request left in an engine, and what requests booked against what
-vLLM's own counters say it generated. `--minutes 1` is for trying.
+The built-in server, the load on the last core. Poisson arrivals of every strategy, with monitors;
+one in ten clients vanishes, one in twenty requests is wrong. Asked at the end: no 5xx but a
+deliberate 503, memory flat, no request left in an engine, and what requests booked against what the
+engines' own counters say they generated. `--minutes 1` is for trying.
 """
 
 import argparse
@@ -32,16 +32,43 @@ VANISHED, WRONG = 0.1, 0.05
 FIRST = 0.25
 """The part of the time in which caches and pools may still grow."""
 BLOCKS = 10
-MINI, UNSAFE = "satisfice-mini", "satisfice-mini-unsafe"
+TESTBED = Path(__file__).resolve().parent.parent / "testbed"
+MINI, UNSAFE, POLICIES, REWARDS, DIFFUSION = (
+    f"satisfice-mini{end}" for end in ("", "-unsafe", "-policies", "-rewards", "-diffusion")
+)
+ASKED: Mapping[str, Path] = {
+    MINI: QUESTIONS / "test.jsonl",
+    UNSAFE: PROMPTS / "test.jsonl",
+    POLICIES: TESTBED / "errands" / "test.jsonl",
+    REWARDS: TESTBED / "brews" / "test.jsonl",
+    DIFFUSION: TESTBED / "puzzles" / "test.jsonl",
+}
+COLLAB = {"target": "errands_reward", "candidates": 2, "lookahead": 4, "alpha": 0}
+HELD_UP = {
+    "primary": "helpfulness", "constrained": ["harmlessness"], "thresholds": [-2], "candidates": 3,
+}  # fmt: skip
+CANVAS = {"length": 32, "block_length": 8}
 KINDS: Sequence[tuple[str, dict[str, Any]]] = (
     (MINI, {"strategy": "plain"}),
     (MINI, {"strategy": "parallel_thinking", "params": {"paths": 4}}),
     (MINI, {"strategy": "extended_thinking", "params": {"waits": 1}}),
     (MINI, {"strategy": "best_of_n", "params": {"samples": 3, "monitor": "reward"}}),
+    (MINI, {"strategy": "plain", "budget": {"max_generated_tokens": 40}}),
     (UNSAFE, {"strategy": "safethink"}),
     (UNSAFE, {"strategy": "plain"}),
-    (MINI, {"strategy": "plain", "budget": {"max_generated_tokens": 40}}),
-)
+    (POLICIES, {"strategy": "collab", "params": COLLAB}),
+    (POLICIES, {"strategy": "collab", "params": {"utility": "implicit", "target": "wish"}}),
+    (POLICIES, {
+        "strategy": "controlled_decoding",
+        "params": {"monitor": "errands_reward", "samples": 4, "block": 4},
+    }),
+    (REWARDS, {"strategy": "sitalign", "params": {"utility": "prefix_reward", **HELD_UP}}),
+    (REWARDS, {"strategy": "mod"}),
+    (REWARDS, {"strategy": "genarm"}),
+    (REWARDS, {"strategy": "args", "params": {"monitor": "helpfulness", "candidates": 3}}),
+    (DIFFUSION, {"strategy": "block_diffusion", "params": CANVAS}),
+    (DIFFUSION, {"strategy": "hex", "params": {"length": 32, "blocks": [4, 8, 16], "seeds": 2}}),
+)  # fmt: skip
 FAULTS: Sequence[dict[str, Any]] = (
     {"decoding": {"strategy": "parallel_thinking", "params": {"paths": 0}}},
     {"decoding": "no_such_strategy"},
@@ -58,14 +85,13 @@ class Mix:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self._plain = _texts(QUESTIONS / "test.jsonl")
-        self._attacks = _texts(PROMPTS / "test.jsonl")
+        self._texts = {model: _texts(path) for model, path in ASKED.items()}
 
     def request(self, calm: bool = False) -> dict[str, Any]:
         """One request of a job; a `calm` one neither vanishes nor is wrong."""
         draw = self._random
         model, decoding = draw.choice(KINDS)
-        text = draw.choice(self._attacks if model == UNSAFE else self._plain)
+        text = draw.choice(self._texts[model])
         body = {
             "model": model, "messages": [{"role": "user", "content": text}], "stream": True,
             "stream_options": {"include_usage": True}, "temperature": 1.0, "max_tokens": 300,

@@ -1,7 +1,6 @@
-"""A server on cores of its own, watched from outside: its metrics, its memory, its access log.
+"""A server watched from outside: its metrics, its memory, its access log.
 
-Whoever asks runs on the last core, so that the load does not take the server's time. It does not
-know what is measured with it.
+Whoever asks runs on the last core alone. It does not know what is measured with it.
 """
 
 import json
@@ -25,13 +24,17 @@ from clients.local import Local, free_port, serving
 
 
 @contextmanager
-def pinned(console: Console, settings: Mapping[str, Any] | None) -> Iterator[Local]:
-    """The server with these settings (None: the built-in ones) on all cores but the last.
+def pinned(
+    console: Console, settings: Mapping[str, Any] | None, apart: bool = False
+) -> Iterator[Local]:
+    """The server with these settings (None: the built-in ones).
 
-    This process and what it starts get the last one, until the end.
+    This process and what it starts get the last core, until the end. `apart`: the server has all
+    others; without it all cores, since an engine and the server around it want one each.
     """
     cores = sorted(os.sched_getaffinity(0))
-    its, ours = (cores[:-1], cores[-1:]) if len(cores) > 1 else (cores, cores)
+    ours = cores[-1:]
+    its = cores[:-1] or cores if apart else cores
     port = free_port()
     with TemporaryDirectory() as folder:
         command = ["taskset", "-c", ",".join(map(str, its))]
