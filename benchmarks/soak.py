@@ -32,6 +32,8 @@ VANISHED, WRONG = 0.1, 0.05
 FIRST = 0.25
 """The part of the time in which caches and pools may still grow."""
 BLOCKS = 10
+STEPS = 2
+"""What an engine may have on its way for a request that is being aborted."""
 TESTBED = Path(__file__).resolve().parent.parent / "testbed"
 MINI, UNSAFE, POLICIES, REWARDS, DIFFUSION = (
     f"satisfice-mini{end}" for end in ("", "-unsafe", "-policies", "-rewards", "-diffusion")
@@ -135,7 +137,7 @@ def booked(figures: Mapping[str, float]) -> dict[str, float]:
         "booked": figures.get("generated_tokens_total", 0.0),
         "counted": figures.get("engine:generated_tokens_total", 0.0),
         "requests": figures.get("engine_requests_total", 0.0),
-        "aborted": figures.get("aborted_requests_total", 0.0),
+        "aborted": figures.get("engine:aborted_requests_total", 0.0),
     }
 
 
@@ -219,7 +221,8 @@ def verdicts(found: Mapping[str, Any]) -> list[tuple[str, bool]]:
         (f"memory flat ({found['server_mb_per_hour'][0]:.1f} MB/h, from {low:.1f})", low <= 0),
         (f"engines idle after {found['idle_after_s']:.2f} s", found["idle_after_s"] < 30),
         (f"engines generated {beyond:.0f} tokens more than was booked "
-         f"({beyond / max(1.0, tokens['counted']):.2%})", 0 <= beyond <= 0.01 * tokens["counted"]),
+         f"({beyond / max(1.0, tokens['counted']):.2%}), {tokens['aborted']:.0f} of their requests "
+         "aborted: at most two steps each", 0 <= beyond <= STEPS * tokens["aborted"]),
     ]  # fmt: skip
 
 

@@ -67,6 +67,7 @@ class VllmEngine(Engine):
         self._llm: Llm | None = None
         self._ids = count()
         self._running = 0
+        self._aborted = 0
 
     # ---- life
 
@@ -126,7 +127,7 @@ class VllmEngine(Engine):
             return {}
         from engines.vllm.figures import figures_of
 
-        return figures_of(self._llm)
+        return {**figures_of(self._llm), "aborted_requests_total": self._aborted}
 
     def tool_parser(self, name: str, tools: Sequence[Mapping[str, Any]] = ()) -> ToolParser:
         """vLLM's parser `name` for one answer; ValueError for an unknown one."""
@@ -203,6 +204,7 @@ class VllmEngine(Engine):
             finally:
                 self._running -= 1
                 if not (finished or llm.errored):
+                    self._aborted += 1
                     # vLLM does so itself, but not for what is cancelled as it is handed over.
                     await llm.abort(request)
 
