@@ -60,6 +60,7 @@ class DiffusionEngine(Engine):
         self._pool: ThreadPoolExecutor | None = None
         self._work = asyncio.Event()
         self._stepping: asyncio.Task[None] | None = None
+        self._filled = 0
 
     # ---- coming and going
 
@@ -130,12 +131,16 @@ class DiffusionEngine(Engine):
         return len(self._streams)
 
     def figures(self) -> Mapping[str, float]:
-        """Paths under way, paths that wait, forward passes of the whole engine."""
+        """Paths under way and waiting, passes of the whole engine, positions that were filled."""
         if self._scheduler is None:
             return {}
         waiting = self._scheduler.waiting
-        running = len(self._streams) - waiting
-        return {"running": running, "waiting": waiting, "forwards": self._scheduler.passes}
+        return {
+            "running": len(self._streams) - waiting,
+            "waiting": waiting,
+            "forwards": self._scheduler.passes,
+            "generated_tokens_total": self._filled,
+        }
 
     # ---- requests
 
@@ -231,6 +236,7 @@ class DiffusionEngine(Engine):
             if delta.finish is not None:
                 scheduler.drop(path)
             if path in self._streams:
+                self._filled += len(delta.tokens) + (delta.fill.beyond if delta.fill else 0)
                 self._streams[path].put_nowait(delta)
 
     def _fail(self, fault: Exception, paths: Sequence[Path] | None = None) -> None:
