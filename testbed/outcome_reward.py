@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
-from testbed.errands import KINDS, ORDERS, Errands, draw, lists, reward, right
+from testbed.errands import KINDS, ORDERS, SEPARATOR, Errands, draw, lists, reward
 from testbed.measures import best_threshold
 from testbed.reward import Calibration
 from testbed.sampling import Sampler
@@ -25,7 +25,7 @@ from testbed.specialists import BASE, Care, answer, folder, load_policy, prompte
 from testbed.training import IGNORED, Batch, Encoded, Recipe, batches, begin, fit, save
 
 NAME = "reward"
-RECIPE = Recipe(steps=700, seed=43, rate=0.01, rate_rest=2e-3, decay=550, tokens=1024)
+RECIPE = Recipe(steps=2000, seed=43, rate=0.01, rate_rest=2e-3, decay=1400, tokens=1024)
 ABOVE = 2
 # Lists that each policy is asked for its samples, and answers that the calibration is taken on.
 LISTS, CALIBRATION = 400, 720
@@ -70,17 +70,26 @@ def conversation(tokenizer: PreTrainedTokenizerFast, asked: str, said: str) -> l
 def encode(tokenizer: PreTrainedTokenizerFast, outcome: Outcome, cut: int | None) -> Encoded:
     """(ids, labels): the outcome on the last token, of an answer cut after `cut` characters or not.
 
-    Each separator of the answer is labelled with what is right so far. That only makes learning
-    faster; the score is read at the end.
+    Each token of the answer is labelled with what is right so far, which only makes learning
+    faster, if much; the score is read at the end.
     """
-    ids = conversation(tokenizer, outcome.asked.text, outcome.text[:cut])
+    said = outcome.text[:cut]
+    ids = conversation(tokenizer, outcome.asked.text, said)
     labels = [IGNORED] * (len(ids) - 1) + [round(UNIT * outcome.reward)]
-    verdicts = right(outcome.asked.answers, outcome.text)
-    separator = tokenizer.convert_tokens_to_ids(";")
-    places = [at for at, token in enumerate(ids) if token == separator]
-    for number, at in enumerate(places, 1):
-        labels[at] = round(UNIT * sum(verdicts[:number]) / len(verdicts))
+    told = tokenizer.encode(said, add_special_tokens=False)
+    for count in range(1, len(told) + 1):
+        part = str(tokenizer.decode(told[:count]))
+        labels[len(ids) - 2 - len(told) + count] = round(UNIT * so_far(outcome.asked, part))
     return ids, labels
+
+
+def so_far(asked: Errands, part: str) -> float:
+    """The share of segments that are right, of which the last one need only be right as begun."""
+    *done, begun = part.split(SEPARATOR)
+    kept = sum(one == wanted for one, wanted in zip(done, asked.answers, strict=False))
+    if begun and len(done) < len(asked.answers):
+        kept += asked.answers[len(done)].startswith(begun)
+    return kept / len(asked.answers)
 
 
 def start(wish: LlamaForCausalLM) -> LlamaForSequenceClassification:
