@@ -61,7 +61,7 @@ async def test_its_monitors_score() -> None:
 
 def test_every_preset_is_one_that_its_engine_can_do() -> None:
     settings = load()
-    fleet = Fleet(settings, engines=tables())
+    fleet = Fleet(settings)
     listed = {card["id"] for card in fleet.listing()}
     for model, spec in settings.models.items():
         assert {f"{model}@{preset}" for preset in spec.presets} <= listed
