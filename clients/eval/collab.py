@@ -25,7 +25,7 @@ OPTIONS: Mapping[str, str] = {
     "policies": "sort,raise,code",
     "target": "errands_reward",
     "wish": "wish",
-    "parts": "alone,mixtures,samples,collab,agents,paper",
+    "parts": "alone,mixtures,samples,collab,blocks,agents,paper",
     "candidates": "3",
     "many": "10",
     "lookaheads": "4,20",
@@ -196,7 +196,7 @@ async def measure(bench: Bench) -> Report:
     single = await found.ask(chosen.single)
     parts = {
         "alone": alone, "mixtures": mixtures, "samples": samples, "collab": modes,
-        "agents": agents, "paper": paper,
+        "blocks": blocks, "agents": agents, "paper": paper,
     }  # fmt: skip
     for name in settings.parts:
         await parts[name](found, settings, chosen)
@@ -256,15 +256,20 @@ async def modes(found: Found, settings: Settings, chosen: Chosen) -> None:
         await found.ask(settings.sampled(chosen.policy, equal, block))
     prefix: dict[str, Any] = {"utility": "prefix_reward", "alpha": chosen.alpha}
     await found.ask(settings.collab(**prefix))
-    for block in (*settings.blocks, settings.longest):
-        for temperature in (0.0, 1.0):
-            await found.ask(settings.collab(temperature, **prefix, block=block))
     implicit: dict[str, Any] = {
         "utility": "implicit",
         "target": settings.wish,
         "candidates": settings.many,
     }
     await found.ask(settings.collab(**implicit, alpha=0.0))
+
+
+async def blocks(found: Found, settings: Settings, chosen: Chosen) -> None:
+    """Collab over blocks of several tokens, up to the whole answer."""
+    prefix: dict[str, Any] = {"utility": "prefix_reward", "alpha": chosen.alpha}
+    for block in (*settings.blocks, settings.longest):
+        for temperature in (0.0, 1.0):
+            await found.ask(settings.collab(temperature, **prefix, block=block))
 
 
 async def samples(found: Found, settings: Settings, chosen: Chosen) -> None:
