@@ -51,7 +51,8 @@ ELSEWHERE: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("sitalign", "mod", "genarm", "args"), BREW),
     **dict.fromkeys(("block_diffusion", "hex"), SQUARE),
 }
-MAX_TOKENS = 512
+MAX_TOKENS: Mapping[str, int] = {"block_diffusion": 32, "hex": 32}
+"""A canvas is as long as it is; all others may write up to 512 tokens."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,8 @@ def ask(client: openai.OpenAI, models: list[str], strategy: str) -> Shown:
             asked = question if model == first else QUESTION
             told = request(client, model, strategy, asked)
         except openai.BadRequestError as refused:
-            fault, able = refused.message, able or refused.code != "strategy_unsupported"
+            unable = refused.code == "strategy_unsupported"
+            fault, able = fault if able else refused.message, able or not unable
         except openai.APIError as broken:
             return Shown(strategy, None, time.perf_counter() - began, broken.message)
         else:
@@ -140,7 +142,7 @@ def request(client: openai.OpenAI, model: str, strategy: str, question: str) -> 
     stream = client.chat.completions.create(
         model=model,
         messages=[{"role": "user", "content": question}],
-        max_tokens=MAX_TOKENS,
+        max_tokens=MAX_TOKENS.get(strategy, 512),
         seed=7,
         stream=True,
         stream_options={"include_usage": True},
