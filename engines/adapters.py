@@ -51,15 +51,15 @@ def whole(path: str, into: Path) -> str:
     if base is None:
         return path
     from safetensors.torch import load_file
-    from transformers import AutoModelForCausalLM
 
+    from engines.auto import transformers
     from engines.checkpoints import loaded
     from engines.tokenizer import Tokenizer
 
     scale = _scale(Path(path) / CONFIG)
     try:
         changes = _pairs(path, load_file(Path(path) / WEIGHTS))
-        model = loaded(AutoModelForCausalLM, base, dtype="auto")
+        model = loaded(transformers().AutoModelForCausalLM, base, dtype="auto")
         Tokenizer.load(base).hf.save_pretrained(into)
     except (OSError, ValueError) as fault:
         raise EngineError(f"{path}: {fault}") from fault

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from engines.adapters import base_of
+from engines.auto import transformers
 from engines.base import Engine, EngineError, Rule, Sampling, UnsupportedError
 from engines.rules.core.cast import Cast, Reward, RuleFault
 from engines.tokenizer import Tokenizer
@@ -89,13 +90,12 @@ def agreed(name: str, members: Mapping[str, str]) -> int:
 
     Raises EngineError that names the ids on which two of them disagree.
     """
-    from transformers import AutoConfig
-
     sizes, first = [], next(iter(members))
     words: dict[int, str] = {}
     for member, path in members.items():
         try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False).get_text_config()
+            shape = transformers().AutoConfig.from_pretrained(path, trust_remote_code=False)
+            config = shape.get_text_config()
             tokenizer = Tokenizer.load(path)
         except (OSError, ValueError) as fault:
             raise EngineError(f"engine {name!r}: members.{member}: {fault}") from fault

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jinja2 import TemplateError
 
+from engines.auto import transformers
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -43,9 +45,8 @@ class Tokenizer:
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
         """Loads the tokenizer of a checkpoint directory or hub id."""
-        from transformers import AutoTokenizer
-
-        return cls(AutoTokenizer.from_pretrained(str(path), trust_remote_code=False))
+        found = transformers().AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+        return cls(found)
 
     @property
     def eos_id(self) -> int | None:

@@ -6,6 +6,7 @@ which are all that is needed. It knows no model.
 
 from pathlib import Path
 
+from engines.auto import transformers
 from engines.tokenizer import Tokenizer
 
 
@@ -14,6 +15,4 @@ def tokenizer_of(path: str) -> Tokenizer:
     folder = Path(path)
     if (folder / "tokenizer.json").exists() or not (folder / "merges.txt").exists():
         return Tokenizer.load(path)
-    from transformers import Qwen2TokenizerFast
-
-    return Tokenizer(Qwen2TokenizerFast.from_pretrained(path))
+    return Tokenizer(transformers().Qwen2TokenizerFast.from_pretrained(path))

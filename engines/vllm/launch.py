@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from engines.auto import transformers
 from engines.vllm.spec import Spec, engine_args, prepare_environment
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def launched(spec: Spec, given_up: threading.Event) -> "Llm":
     with _configuring:
         if given_up.is_set():
             raise GivenUpError
-        from transformers import AutoConfig
+        hugging_face = transformers()  # before vLLM asks for it
         from vllm import envs
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.executor import Executor
@@ -47,7 +48,8 @@ def launched(spec: Spec, given_up: threading.Event) -> "Llm":
         from engines.vllm.llm import Llm
 
         envs.disable_envs_cache()
-        model = AutoConfig.from_pretrained(spec.model, trust_remote_code=False).get_text_config()
+        shape = hugging_face.AutoConfig.from_pretrained(spec.model, trust_remote_code=False)
+        model = shape.get_text_config()
         args = engine_args(spec, getattr(model, "max_position_embeddings", 0) or 4096)
         config = args.create_engine_config(UsageContext.ENGINE_CONTEXT)
         _check_runner(spec, config.model_config)

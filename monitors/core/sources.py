@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from engines.auto import transformers
 from engines.base import Capability, Engine
 from engines.checkpoints import loaded
 from engines.tokenizer import Message, TemplateFault, Tokenizer
@@ -117,9 +118,8 @@ class Local(Source):
 
     def _load(self) -> None:
         import torch
-        import transformers
 
-        model = loaded(getattr(transformers, self._loader), self._path, dtype=torch.float32)
+        model = loaded(getattr(transformers(), self._loader), self._path, dtype=torch.float32)
         self.tokenizer = Tokenizer.load(self._path)
         self.context = int(model.config.get_text_config().max_position_embeddings)
         self._model = model.to(self._device)
