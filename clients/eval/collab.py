@@ -335,13 +335,15 @@ def draw(report: Report, path: Path) -> None:
     left.set_xscale("log")
     left.set_xlabel("generated tokens a request")
     left.set_ylabel("reward")
-    left.legend()
+    figure.legend(loc="outside lower left", ncols=5)
     for start in ("lookahead", "utility=prefix_reward"):
         own = [r for r in rows if r.arm.startswith(f"collab[{start}") and "agents=" in r.arm]
         counts = [int(row.arm.partition("agents=")[2].rstrip("]")) for row in own]
         right.plot(counts, [row.value for row in own], marker="o", label=start)
+    right.set_xticks(range(1, 1 + max(counts, default=1)))
+    right.set_ylim(0, 1)
     right.set_xlabel("policies")
-    right.legend()
+    right.legend(loc="lower right")
     figure.suptitle(f"{report.models[0]}, n = {rows[0].n}")
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
