@@ -1,7 +1,8 @@
 """The command of the testbed: `python -m testbed train [MODEL]`, `card [MODEL]`, `questions`.
 
 `train diffusion --seed 32 --into FOLDER` trains the diffusion model once more, from other random
-weights, beside the built-in one; `train errands` likewise. Chooses what to run; knows no recipe.
+weights, into `FOLDER/diffusion-32`; `train errands` likewise, into FOLDER. Beside the weights
+stands a configuration that serves them. Chooses what to run; knows no recipe.
 """
 
 import argparse
@@ -59,16 +60,18 @@ def train(models: list[str]) -> None:
 def train_again(name: str, seed: int, folder: Path) -> None:
     """Trains the diffusion model or the errands' policies from another seed, into a folder.
 
-    Beside the policies it writes a configuration that serves them.
+    It writes a configuration that serves them there.
     """
     from testbed import diffusion, served, specialists
 
     if name == "errands":
         print(f"errands, seed {seed}: loss {specialists.train(folder, seed):.4f}", flush=True)
-        print(f"satisfice serve --config {served.write(folder)}", flush=True)
+        print(f"satisfice serve --config {served.write_policies(folder)}", flush=True)
         return
-    recipe = replace(diffusion.RECIPE, seed=seed)
-    print(f"diffusion, seed {seed}: loss {diffusion.train(folder, recipe):.4f}", flush=True)
+    recipe, into = replace(diffusion.RECIPE, seed=seed), folder / served.seed_name(seed)
+    print(f"diffusion, seed {seed}: loss {diffusion.train(into, recipe):.4f}", flush=True)
+    path, names = served.write_diffusion(folder)
+    print(f"satisfice eval hex --config {path} --set others={','.join(names)}", flush=True)
 
 
 def card(models: list[str]) -> None:

@@ -28,6 +28,7 @@ OPTIONS: Mapping[str, str] = {
     "seeds": "6",
     "temperature": "0.9",
     "threshold": "0.9",
+    "cheap": "all",
     "validation": "240",
     "test_file": str(FOLDER / "test.jsonl"),
     "validation_file": str(FOLDER / "validation.jsonl"),
@@ -36,6 +37,8 @@ QUESTIONS = 600
 MARGIN = 0.02
 RULES = ("random", "margin")
 """Orders over the whole canvas that HEX is compared with."""
+CHEAP = ("all", "first")
+"""Which models are asked for cheap paths too: all of them or the first alone."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,13 @@ async def measure(bench: Bench) -> Report:
     report = Report("hex", [bench.asker.model, *others])
     few = load(Path(bench.options["validation_file"]), int(bench.options["validation"]))
     puzzles = load(Path(bench.options["test_file"]), bench.n or QUESTIONS)
+    if bench.options["cheap"] not in CHEAP:
+        raise ValueError(f"cheap is one of {', '.join(CHEAP)}")
     trials = []
     for model in report.models:
         own = replace(bench, asker=bench.asker.beside(model))
-        trials.append(await trial(own, settings, few, puzzles, report))
+        cheap = bench.options["cheap"] == "all" or not trials
+        trials.append(await trial(own, settings, few, puzzles, report, cheap))
     names = [puzzle.answer for puzzle in puzzles]
     Table(report, settings, trials, names, bench.seed).write()
     return report
@@ -119,7 +125,7 @@ async def measure(bench: Bench) -> Report:
 
 async def trial(
     bench: Bench, settings: Settings, few: Sequence[Puzzle], puzzles: Sequence[Puzzle],
-    report: Report,
+    report: Report, cheap: bool,
 ) -> Trial:  # fmt: skip
     """Chooses the best single block on validation, then asks every arm the test puzzles."""
     model = bench.asker.model
@@ -132,8 +138,9 @@ async def trial(
     arms = {
         "all": settings.vote(blocks, seeds, "hex"),
         "one": settings.vote([best], settings.votes, f"hex[blocks=[{best}]]"),
-        **{k: settings.vote(blocks, seeds, f"hex[{k}]", **p) for k, p in settings.cheap.items()},
     }
+    for key, params in settings.cheap.items() if cheap else ():
+        arms[key] = settings.vote(blocks, seeds, f"hex[{key}]", **params)
     found = {k: Found.of(a, await bench.ask(a, puzzles), puzzles) for k, a in arms.items()}
     singles = {rule: await bench.ask(settings.single(rule), puzzles) for rule in RULES}
     return Trial(model, best, found, singles)
@@ -169,14 +176,19 @@ class Table:
             self._row(name, _voted("all", settings.seeds, [block]))
         self._row(f"hex[best block,votes={votes}]", self.one, self._cost("one", 1))
         for key in settings.cheap:
-            self._row(f"hex[{key},votes={votes}]", self.voted(key), self._cost(key, 1))
+            name = f"hex[{key},votes={votes}]"
+            self._row(name, self.voted(key), self._cost(key, 1), of=self.having(key))
         for block in settings.blocks:
             name = f"block_diffusion[block_length={block},{BOTH}]"
-            self._row(name, _alone(BOTH, block))
+            self._row(name, _alone(BOTH, block), of=self.having(BOTH))
         self._each()
         self._tests()
 
     # ---- values per question of one model
+
+    def having(self, key: str) -> list[Trial]:
+        """The models that were asked for this vote."""
+        return [trial for trial in self.trials if key in trial.found]
 
     def ours(self, trial: Trial) -> list[float]:
         """HEX with all votes."""
@@ -215,7 +227,10 @@ class Table:
             self.report.rows.append(
                 Row.of(f"hex - {name}", "accuracy_difference", interval, p=adjusted[name])
             )
-        losses = {key: self._against(self.voted(key), self.ours) for key in self.settings.cheap}
+        losses = {
+            key: self._against(self.voted(key), self.ours, self.having(key))
+            for key in self.settings.cheap
+        }
         for key, loss in losses.items():
             self.report.rows.append(Row.of(f"hex[{key}] - hex", "accuracy_difference", loss))
         single, block = against.values()
@@ -228,26 +243,29 @@ class Table:
             ("the server's answers are the votes counted from its traces", agree),
         ]
 
-    def _pooled(self, values: "Values") -> list[float]:
-        return [value for trial in self.trials for value in values(trial)]
+    def _pooled(
+        self, values: "Values", of: Sequence[Trial] | None = None
+    ) -> tuple[list[float], list[str]]:
+        """Values of these models (of all), and the puzzle that each belongs to."""
+        trials = self.trials if of is None else of
+        return [value for one in trials for value in values(one)], [*self.names] * len(trials)
 
-    @property
-    def _clusters(self) -> list[str]:
-        return [*self.names] * len(self.trials)
-
-    def _against(self, ours: "Values", theirs: "Values") -> Interval:
-        return difference(self._pooled(ours), self._pooled(theirs), self._clusters, self.seed)
+    def _against(
+        self, ours: "Values", theirs: "Values", of: Sequence[Trial] | None = None
+    ) -> Interval:
+        found, names = self._pooled(ours, of)
+        return difference(found, self._pooled(theirs, of)[0], names, self.seed)
 
     def _cost(self, name: str, share: float) -> dict[str, float]:
         """What a share of a vote's seeds cost."""
-        replies = [reply for trial in self.trials for reply in trial.found[name].replies]
+        replies = [reply for trial in self.having(name) for reply in trial.found[name].replies]
         return {key: value * share for key, value in mean_cost(replies).items()}
 
     def _row(
         self, name: str, values: "Values", cost: Mapping[str, float] | None = None,
-        metric: str = "accuracy",
+        metric: str = "accuracy", of: Sequence[Trial] | None = None,
     ) -> None:  # fmt: skip
-        interval = mean(self._pooled(values), self._clusters, self.seed)
+        interval = mean(*self._pooled(values, of), self.seed)
         self.report.rows.append(Row.of(name, metric, interval, cost))
 
 

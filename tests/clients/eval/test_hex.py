@@ -129,6 +129,20 @@ async def test_models_of_other_seeds_are_pooled_by_puzzle(report: Report, stored
     assert not [row for row in report.rows if row.arm.startswith("scripted:")]
 
 
+async def test_cheap_paths_may_be_left_to_the_first_model(stored: Path) -> None:
+    options = {**claim.OPTIONS, "test_file": str(stored), "validation_file": str(stored)}
+    options |= {"others": "second", "cheap": "first"}
+    asked = Scripted()
+    report = await claim.measure(Bench(asked, Console(quiet=True), 100, 0, options))
+    counts = {row.arm: row.n for row in report.rows if row.metric.startswith("accuracy")}
+    assert counts["hex[votes=30]"] == counts["hex - one block"] == 200
+    assert counts["hex[cache=dual,votes=30]"] == counts["hex[cache=dual] - hex"] == 100
+    with pytest.raises(ValueError, match="cheap is one of all, first"):
+        await claim.measure(
+            Bench(asked, Console(quiet=True), 100, 0, {**options, "cheap": "second"})
+        )
+
+
 async def test_the_picture_is_drawn(report: Report, tmp_path: Path) -> None:
     claim.draw(report, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
