@@ -5,7 +5,7 @@ this project's. It does not know what they are compared by.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,16 @@ class Server:
 
 
 @contextmanager
-def both(checkpoint: Path, console: Console) -> Iterator[tuple[Server, Server]]:
-    """This project's server and vLLM's, both ready; stopped at the end, whatever ends this one."""
+def both(
+    checkpoint: Path, console: Console, think: Sequence[str] | None = None
+) -> Iterator[tuple[Server, Server]]:
+    """This project's server and vLLM's, both ready; stopped at the end, whatever ends this one.
+
+    `think`: the marks around the model's thinking, for this project's.
+    """
     with ExitStack() as stack:
         config = Path(stack.enter_context(TemporaryDirectory())) / "config.yaml"
-        config.write_text(yaml.safe_dump(_settings(checkpoint)))
+        config.write_text(yaml.safe_dump(_settings(checkpoint, think)))
         ours = stack.enter_context(started(console, ["--config", str(config)], ALIKE))
         port = free_port()
         url, command = f"http://127.0.0.1:{port}", _theirs(checkpoint, port)
@@ -67,9 +72,10 @@ def healthy(url: str) -> tuple[bool, str]:
     return answer.status_code == 200, "listening"
 
 
-def _settings(checkpoint: Path) -> dict[str, Any]:
+def _settings(checkpoint: Path, think: Sequence[str] | None) -> dict[str, Any]:
     engine = {"kind": "vllm", "model": str(checkpoint), "engine_args": ENGINE_ARGS}
-    return {"engines": {"main": engine}, "models": {"model": {"engine": "main"}}}
+    model = {"engine": "main", **({"think": list(think)} if think else {})}
+    return {"engines": {"main": engine}, "models": {"model": model}}
 
 
 def _theirs(checkpoint: Path, port: int) -> list[str]:

@@ -170,7 +170,12 @@ def _compared(test: Test, chosen: Chosen, level: float) -> None:
         face = _face_to_face(test, ours.arm.name, theirs.arm.name)
         rows = {"win_tie_rate_difference": ahead, "wins_minus_losses": face}
         test.report.rows += [Row.of(pair, metric, value) for metric, value in rows.items()]
-        if level == SATISFIED and family.startswith(RIVALS):
+        if not theirs.reaches(level):
+            text = (
+                f"no setting of {family} keeps within the limit in {level:.0%}: {theirs.arm.name}"
+            )
+            test.report.notes.append(f"{text} comes nearest")
+        elif level == SATISFIED and family.startswith(RIVALS):
             held = ahead.low >= AHEAD and kept.low >= SATISFIED
             text = (
                 f"{ours.arm.name} ({_said(kept)} within the limit) wins or ties 20 points more "

@@ -1,0 +1,317 @@
+"""Votes side by side: this server against gateways over vLLM's, same prompts, same load, one run.
+
+    python -m benchmarks.peers [--n 48] [--rounds 2] [--loads 1,4] [--json FILE]
+
+`scripts/outside optillm its_hub` makes the gateways' environments. All engines hold the built-in
+reasoner with the same arguments and share the cores. Who is asked first alternates by round.
+Accuracy is by the questions' known answers; tokens are the engine's own counter, beside what the
+answers' `usage` claims. Then streamed requests: the first sign of life, what a client that vanishes
+after 0.3 s leaves running, and a vote of eight against eight plain requests sent at once.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import httpx
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.overhead import interval_rank
+from benchmarks.voters import Voter, voters
+from clients.eval.core.questions import FOLDER, Question, clusters, load
+from clients.eval.core.statistics import difference, mean
+
+REASONER = Path(__file__).resolve().parent.parent / "testbed" / "weights" / "reasoner"
+OURS, PLAIN = "parallel_thinking, 8", "one sample"
+GONE_AFTER, VANISHING, FIRSTS, RACES = 0.3, 8, 12, 12
+LONGEST = 512
+SLOWEST, FIRST = 1.3, 2.0
+Row = dict[str, Any]
+
+
+@dataclass
+class Heard:
+    """What one voter said to all questions under one load."""
+
+    right: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    claimed: list[float] = field(default_factory=list)
+    generated: float = 0.0
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Sends questions to a voter."""
+
+    client: httpx.AsyncClient
+
+    def body(self, voter: Voter, question: Question, **more: Any) -> Row:
+        """The request."""
+        messages = [{"role": "user", "content": question.prompt}]
+        return {
+            "model": voter.model, "messages": messages, "temperature": 1.0, "max_tokens": LONGEST,
+            **voter.body, **more,
+        }  # fmt: skip
+
+    async def ask(self, voter: Voter, question: Question, heard: Heard) -> None:
+        """One answer, unstreamed."""
+        began = time.perf_counter()
+        url = f"{voter.url}/v1/chat/completions"
+        answer = await self.client.post(url, json=self.body(voter, question))
+        heard.seconds.append(time.perf_counter() - began)
+        told = answer.raise_for_status().json()
+        content = told["choices"][0]["message"]["content"] or ""
+        heard.right.append(float(question.is_right(content)))
+        heard.claimed.append(claimed(told.get("usage") or {}))
+
+    async def all(self, voter: Voter, questions: Sequence[Question], clients: int) -> Heard:
+        """Every question, so many at once, in order."""
+        heard, turns = [Heard() for _ in questions], asyncio.Semaphore(clients)
+        before = voter.generated()
+
+        async def one(question: Question, into: Heard) -> None:
+            async with turns:
+                await self.ask(voter, question, into)
+
+        await asyncio.gather(*map(one, questions, heard))
+        await idle(voter)
+        whole = Heard(generated=voter.generated() - before)
+        for each in heard:
+            whole.right += each.right
+            whole.seconds += each.seconds
+            whole.claimed += each.claimed
+        return whole
+
+    async def first(self, voter: Voter, question: Question, **more: Any) -> float:
+        """Seconds to the first chunk that says anything: text or an event."""
+        began = time.perf_counter()
+        body = self.body(voter, question, stream=True, **more)
+        async with self.client.stream("POST", f"{voter.url}/v1/chat/completions", json=body) as got:
+            async for line in got.aiter_lines():
+                if says(line):
+                    break
+            seconds = time.perf_counter() - began
+        return seconds
+
+    async def vanish(self, voter: Voter, questions: Sequence[Question]) -> tuple[float, float]:
+        """Tokens generated after all clients have gone, and seconds until the engine is idle."""
+
+        async def gone(question: Question) -> None:
+            try:
+                async with asyncio.timeout(GONE_AFTER):
+                    await self.ask(voter, question, Heard())
+            except TimeoutError:
+                pass
+
+        await asyncio.gather(*map(gone, questions))
+        before = voter.generated()
+        seconds = await idle(voter)
+        return voter.generated() - before, seconds
+
+
+def claimed(usage: Mapping[str, Any]) -> float:
+    """The tokens that an answer says were generated for it."""
+    told = usage.get("decoding") or {}
+    return float(told.get("generated_tokens", usage.get("completion_tokens") or 0))
+
+
+def says(line: str) -> bool:
+    """Whether a line of a stream holds text, thinking or an event."""
+    if not line.startswith("data: {"):
+        return False
+    (choice,) = json.loads(line.removeprefix("data: ")).get("choices") or [{}]
+    delta = choice.get("delta") or {}
+    event = (choice.get("decoding") or {}).get("event")
+    return bool(delta.get("content") or delta.get("reasoning") or event)
+
+
+async def idle(voter: Voter, quiet: int = 3, patience: float = 60.0) -> float:
+    """Seconds until nothing more was generated; gateways may yet send what they were asked for."""
+    began, last, same, changed = time.perf_counter(), -1.0, 0, 0.0
+    while same < quiet and time.perf_counter() - began < patience:
+        now = voter.generated()
+        still = now == last and not voter.busy()
+        same = same + 1 if still else 0
+        if not still:
+            changed = time.perf_counter() - began
+        last = now
+        await asyncio.sleep(0.2)
+    return changed
+
+
+async def sides(
+    asking: Asking, them: Sequence[Voter], questions: Sequence[Question], rounds: int,
+    loads: Sequence[int], out: Console,
+) -> dict[tuple[str, int], list[Heard]]:  # fmt: skip
+    """What everyone said, by name and number of clients, a list over rounds."""
+    found: dict[tuple[str, int], list[Heard]] = {}
+    for turn in range(rounds):
+        for clients in loads:
+            for voter in them if turn % 2 == 0 else them[::-1]:
+                heard = await asking.all(voter, questions, clients)
+                found.setdefault((voter.name, clients), []).append(heard)
+                out.print(
+                    f"round {turn + 1}, {clients} clients, {voter.name}: "
+                    f"{fmean(heard.right):.2f} right, {sum(heard.seconds):.0f} s"
+                )
+    return found
+
+
+def compared(
+    found: Mapping[tuple[str, int], Sequence[Heard]], questions: Sequence[Question]
+) -> list[Row]:
+    """A row for each voter and load; times as ratios of medians within a round."""
+    rows = []
+    for (name, clients), rounds in found.items():
+        right = [value for one in rounds for value in one.right]
+        names = clusters(questions) * len(rounds)
+        ours = found[OURS, clients]
+        factors = [median(a.seconds) / median(b.seconds) for a, b in zip(rounds, ours, strict=True)]
+        answers = len(right)
+        rows.append({
+            "name": name, "clients": clients, "n": answers, "accuracy": asdict(mean(right, names)),
+            "behind": asdict(difference(
+                [value for one in ours for value in one.right], right, names)),
+            "generated": sum(one.generated for one in rounds) / answers,
+            "claimed": sum(sum(one.claimed) for one in rounds) / answers,
+            "median_s": median(value for one in rounds for value in one.seconds),
+            "p95_s": float(np.percentile([v for one in rounds for v in one.seconds], 95)),
+            "time_over_ours": median(factors), "factors": factors,
+        })  # fmt: skip
+    return rows
+
+
+async def races(asking: Asking, ours: Voter, questions: Sequence[Question]) -> list[float]:
+    """Seconds of a vote of eight over the slowest of eight plain requests sent at once."""
+    plain = Voter(PLAIN, ours.url, ours.model, ours.engine, 1)
+    factors = []
+    for turn, question in enumerate(questions):
+
+        async def vote(question: Question = question) -> float:
+            heard = Heard()
+            await asking.ask(ours, question, heard)
+            return heard.seconds[0]
+
+        async def eight(question: Question = question) -> float:
+            heard = Heard()
+            await asyncio.gather(*(asking.ask(plain, question, heard) for _ in range(8)))
+            return max(heard.seconds)
+
+        first, second = (vote, eight) if turn % 2 == 0 else (eight, vote)
+        took = {first: await first(), second: await second()}
+        factors.append(took[vote] / took[eight])
+    return factors
+
+
+def middle(factors: Sequence[float]) -> dict[str, float]:
+    """The median with the 95% interval that the order of the factors gives."""
+    ordered = sorted(factors)
+    skip = interval_rank(len(ordered))
+    return {"value": median(ordered), "low": ordered[skip], "high": ordered[-1 - skip]}
+
+
+async def measured(
+    asking: Asking, them: Sequence[Voter], n: int, rounds: int, loads: Sequence[int], out: Console
+) -> Row:
+    """Everything."""
+    questions = load(FOLDER / "test.jsonl", n)
+    for voter in them:
+        await asking.all(voter, questions[:2], 2)
+    found = await sides(asking, them, questions, rounds, loads, out)
+    by_name = {voter.name: voter for voter in them}
+    ours = by_name[OURS]
+    plain = Voter(PLAIN, ours.url, ours.model, ours.engine, 1)
+    decoding = {"decoding": {**ours.body["decoding"], "stream_events": True}}
+    firsts: dict[str, list[float]] = {}
+    for question in questions[:FIRSTS]:
+        firsts.setdefault("plain", []).append(await asking.first(plain, question))
+        firsts.setdefault(OURS, []).append(await asking.first(ours, question, **decoding))
+        for name in by_name.keys() - {OURS, PLAIN}:
+            firsts.setdefault(name, []).append(await asking.first(by_name[name], question))
+    for voter in them:
+        await idle(voter)
+    left = {voter.name: await asking.vanish(voter, questions[:VANISHING]) for voter in them}
+    return {
+        "rows": compared(found, questions),
+        "first_ms": {name: 1000 * median(values) for name, values in firsts.items()},
+        "vanished": {name: {"tokens": t, "idle_s": s} for name, (t, s) in left.items()},
+        "race": middle(await races(asking, ours, questions[:RACES])),
+    }  # fmt: skip
+
+
+def verdicts(found: Row) -> list[tuple[str, bool]]:
+    """What was aimed at."""
+    rows = {(row["name"], row["clients"]): row for row in found["rows"]}
+    checks = []
+    for (name, clients), row in rows.items():
+        if not name.endswith(", 8") or name == OURS:
+            continue
+        ours = rows[OURS, clients]
+        checks.append((
+            f"{clients} clients: fewer tokens than {name} ({ours['generated']:.0f} against "
+            f"{row['generated']:.0f}) and faster ({row['time_over_ours']:.2f} times as long)",
+            ours["generated"] < row["generated"] and row["time_over_ours"] > 1,
+        ))  # fmt: skip
+    race, first = found["race"]["value"], found["first_ms"][OURS] / found["first_ms"]["plain"]
+    return [
+        *checks,
+        (f"a vote of eight takes {race:.2f} times the slowest of eight plain requests",
+         race <= SLOWEST),
+        (f"its first event comes after {first:.2f} times plain's first token", first <= FIRST),
+    ]  # fmt: skip
+
+
+def show(found: Row, out: Console) -> None:
+    """The tables."""
+    table = Table(
+        "", "clients", "n", "right", "tokens", "usage says", "median s", "p95 s", "over ours"
+    )
+    for row in found["rows"]:
+        right = row["accuracy"]
+        cells = (f"{row['generated']:.0f}", f"{row['claimed']:.0f}", f"{row['median_s']:.2f}",
+                 f"{row['p95_s']:.2f}", f"{row['time_over_ours']:.2f}")  # fmt: skip
+        told = f"{right['value']:.3f} [{right['low']:.3f}, {right['high']:.3f}]"
+        table.add_row(row["name"], str(row["clients"]), str(row["n"]), told, *cells)
+    out.print(table)
+    for name, gone in found["vanished"].items():
+        out.print(f"{name}: {gone['tokens']:.0f} tokens after {VANISHING} clients had gone, idle "
+                  f"after {gone['idle_s']:.1f} s")  # fmt: skip
+    out.print("first sign of life, ms:", {k: round(v) for k, v in found["first_ms"].items()})
+    out.print("a vote of eight over the slowest of eight:", found["race"])
+
+
+async def run(args: argparse.Namespace, out: Console) -> Row:
+    """Starts everyone and measures."""
+    with voters(REASONER, out) as them:
+        async with httpx.AsyncClient(timeout=300) as client:
+            loads = [int(part) for part in args.loads.split(",")]
+            return await measured(Asking(client), them, args.n, args.rounds, loads, out)
+
+
+def main() -> None:
+    """Parses the command line, measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--n", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--loads", default="1,4")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found = asyncio.run(run(args, Console(stderr=True)))
+    show(found, Console())
+    checks = verdicts(found)
+    for text, held in checks:
+        print(f"{'holds' if held else 'does not hold'}: {text}")
+    if args.json:
+        args.json.write_text(json.dumps({**found, "verdicts": checks}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

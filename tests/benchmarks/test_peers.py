@@ -1,0 +1,53 @@
+"""What the comparison of votes makes of what it heard; running it takes gateways and time."""
+
+import json
+
+from benchmarks import peers
+from clients.eval.core.questions import Question
+
+QUESTIONS = [Question(str(i), f"t{i}", 1, "What?", "4") for i in range(4)]
+
+
+def heard(right: list[float], seconds: float, generated: float, claimed: float) -> peers.Heard:
+    n = len(right)
+    return peers.Heard(right, [seconds] * n, [claimed] * n, generated)
+
+
+def test_rows_hold_a_voter_against_ours_in_its_own_round() -> None:
+    other = "its_hub, 8"
+    found = {
+        (peers.OURS, 1): [heard([1, 1, 1, 0], 1.0, 400, 100), heard([1] * 4, 3.0, 400, 100)],
+        (other, 1): [heard([1, 1, 0, 0], 2.0, 800, 200), heard([1] * 4, 6.0, 800, 200)],
+    }
+    ours, theirs = peers.compared(found, QUESTIONS)
+    assert (ours["time_over_ours"], theirs["time_over_ours"]) == (1, 2)
+    assert (ours["generated"], theirs["claimed"]) == (100, 200)
+    assert theirs["accuracy"]["value"] == 0.75 and theirs["n"] == 8
+    checks = peers.verdicts({
+        "rows": [ours, theirs], "race": {"value": 1.4},
+        "first_ms": {"plain": 10.0, peers.OURS: 19.0},
+    })  # fmt: skip
+    assert [held for _, held in checks] == [True, False, True]
+
+
+def test_usage_is_what_was_spent_where_a_server_says_so() -> None:
+    assert peers.claimed({"completion_tokens": 5, "decoding": {"generated_tokens": 40}}) == 40
+    assert peers.claimed({"completion_tokens": 5}) == 5
+    assert peers.claimed({}) == 0
+
+
+def test_a_sign_of_life_is_text_or_an_event() -> None:
+    def line(**choice: object) -> str:
+        return "data: " + json.dumps({"choices": [{"index": 0, **choice}]})
+
+    assert peers.says(line(delta={"content": "4"}))
+    assert peers.says(line(delta={"reasoning": "so"}))
+    assert peers.says(line(delta={}, decoding={"event": {"kind": "path"}}))
+    assert not peers.says(line(delta={"role": "assistant", "content": ""}))
+    assert not peers.says('data: {"choices": []}')
+    assert not peers.says("data: [DONE]") and not peers.says(": keep-alive")
+
+
+def test_the_middle_of_few_factors_is_bounded_by_them() -> None:
+    found = peers.middle([3.0, 1.0, 2.0])
+    assert found == {"value": 2.0, "low": 1.0, "high": 3.0}
