@@ -48,7 +48,8 @@ def test_endings_are_sorted_by_what_was_meant() -> None:
     assert (found["wrong"], found["wrong_as_4xx"]) == (2, 1)
     assert found["unexpected"] == ["http 500", "timeout"]
     whole = {
-        **found, "tokens": {"booked": 990.0, "counted": 1000.0, "aborted": 5.0}, "idle_after_s": 0.1,
+        **found, "idle_after_s": 0.1,
+        "tokens": {"booked": 990.0, "counted": 1000.0, "aborted": 5.0},
         "server_mb_per_hour": (1.0, -2.0, 4.0),
     }  # fmt: skip
     assert [held for _, held in soak.verdicts(whole)] == [False, False, False, True, True, True]
