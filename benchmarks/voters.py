@@ -69,9 +69,6 @@ def voters(checkpoint: Path, console: Console) -> Iterator[list[Voter]]:
         optillm = stack.enter_context(_gateway(console, _optillm(vllm.url)))
         its = stack.enter_context(_gateway(console, _its_hub()))
         _configure(its, vllm.url, vllm.model)
-        own = lambda paths: {  # noqa: E731
-            "decoding": {"strategy": "parallel_thinking", "params": {"paths": paths}}
-        }
         yield [
             Voter("one sample", vllm.url, vllm.model, vllm.url, 1),
             Voter("parallel_thinking, 8", ours.url, ours.model, ours.url, 8, own(8)),
@@ -82,6 +79,11 @@ def voters(checkpoint: Path, console: Console) -> Iterator[list[Voter]]:
             Voter("optillm self_consistency, 5", optillm, f"self_consistency-{vllm.model}",
                   vllm.url, 5),
         ]  # fmt: skip
+
+
+def own(paths: int) -> dict[str, Any]:
+    """This server's vote of so many."""
+    return {"decoding": {"strategy": "parallel_thinking", "params": {"paths": paths}}}
 
 
 @contextmanager

@@ -339,8 +339,8 @@ def draw(report: Report, path: Path) -> None:
     for start in ("lookahead", "utility=prefix_reward"):
         own = [r for r in rows if r.arm.startswith(f"collab[{start}") and "agents=" in r.arm]
         counts = [int(row.arm.partition("agents=")[2].rstrip("]")) for row in own]
+        right.set_xticks(counts)
         right.plot(counts, [row.value for row in own], marker="o", label=start)
-    right.set_xticks(range(1, 1 + max(counts, default=1)))
     right.set_ylim(0, 1)
     right.set_xlabel("policies")
     right.legend(loc="lower right")

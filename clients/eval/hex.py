@@ -113,7 +113,7 @@ async def measure(bench: Bench) -> Report:
     puzzles = load(Path(bench.options["test_file"]), bench.n or QUESTIONS)
     if bench.options["cheap"] not in CHEAP:
         raise ValueError(f"cheap is one of {', '.join(CHEAP)}")
-    trials = []
+    trials: list[Trial] = []
     for model in report.models:
         own = replace(bench, asker=bench.asker.beside(model))
         cheap = bench.options["cheap"] == "all" or not trials
