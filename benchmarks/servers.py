@@ -4,9 +4,10 @@ One is vLLM's own (`vllm serve` by its module, since the CPU wheel's command doe
 this project's. It does not know what they are compared by.
 """
 
+import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,20 +48,36 @@ class Server:
 
 @contextmanager
 def both(
-    checkpoint: Path, console: Console, think: Sequence[str] | None = None
+    checkpoint: Path,
+    console: Console,
+    think: Sequence[str] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Server, Server]]:
     """This project's server and vLLM's, both ready; stopped at the end, whatever ends this one.
 
-    `think`: the marks around the model's thinking, for this project's.
+    `think`: the marks around the model's thinking, for this project's. `changes`: engine arguments
+    beside the usual ones or in their place, for both.
     """
-    with ExitStack() as stack:
-        config = Path(stack.enter_context(TemporaryDirectory())) / "config.yaml"
-        config.write_text(yaml.safe_dump(_settings(checkpoint, think)))
-        ours = stack.enter_context(started(console, ["--config", str(config)], ALIKE))
+    with ours(checkpoint, console, think, changes) as own:
         port = free_port()
-        url, command = f"http://127.0.0.1:{port}", _theirs(checkpoint, port)
-        theirs = stack.enter_context(serving(console, command, url, healthy, ALIKE))
-        yield Server("satisfice", ours.url, "model"), Server("vllm", theirs.url, "model")
+        url, command = f"http://127.0.0.1:{port}", _theirs(checkpoint, port, changes or {})
+        with serving(console, command, url, healthy, ALIKE) as theirs:
+            yield own, Server("vllm", theirs.url, "model")
+
+
+@contextmanager
+def ours(
+    checkpoint: Path,
+    console: Console,
+    think: Sequence[str] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Iterator[Server]:
+    """This project's server alone."""
+    with TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(yaml.safe_dump(_settings(checkpoint, think, changes or {})))
+        with started(console, ["--config", str(config)], ALIKE) as own:
+            yield Server("satisfice", own.url, "model")
 
 
 def healthy(url: str) -> tuple[bool, str]:
@@ -72,20 +89,23 @@ def healthy(url: str) -> tuple[bool, str]:
     return answer.status_code == 200, "listening"
 
 
-def _settings(checkpoint: Path, think: Sequence[str] | None) -> dict[str, Any]:
-    engine = {"kind": "vllm", "model": str(checkpoint), "engine_args": ENGINE_ARGS}
+def _settings(
+    checkpoint: Path, think: Sequence[str] | None, changes: Mapping[str, Any]
+) -> dict[str, Any]:
+    arguments = {**ENGINE_ARGS, **changes}
+    engine = {"kind": "vllm", "model": str(checkpoint), "engine_args": arguments}
     model = {"engine": "main", **({"think": list(think)} if think else {})}
     return {"engines": {"main": engine}, "models": {"model": model}}
 
 
-def _theirs(checkpoint: Path, port: int) -> list[str]:
+def _theirs(checkpoint: Path, port: int, changes: Mapping[str, Any]) -> list[str]:
     words = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     words += ["--model", str(checkpoint), "--served-model-name", "model"]
     words += ["--host", "127.0.0.1", "--port", str(port), "--disable-uvicorn-access-log"]
-    for key, value in ENGINE_ARGS.items():
+    for key, value in {**ENGINE_ARGS, **changes}.items():
         flag = key.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
-            words += [f"--{flag}", str(value)]
+            words += [f"--{flag}", json.dumps(value) if isinstance(value, dict) else str(value)]
     return words

@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ANSWER = r"The answer is (-?[0-9][0-9,./]*)"
 ALONE = {"OPENAI_API_KEY": "none", "HF_HUB_OFFLINE": "1"}
 THINK = ("<think>", "</think>")
+LONGEST = 512
+"""Tokens of a sample at most. its_hub passes no limit of a request on, so vLLM's server has it."""
+ENGINE = {"dtype": "float32", "override_generation_config": {"max_new_tokens": LONGEST}}
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def counted(url: str) -> dict[str, float]:
 def voters(checkpoint: Path, console: Console) -> Iterator[list[Voter]]:
     """All of them, ready; stopped at the end."""
     with ExitStack() as stack:
-        ours, vllm = stack.enter_context(both(checkpoint, console, THINK))
+        ours, vllm = stack.enter_context(both(checkpoint, console, THINK, ENGINE))
         optillm = stack.enter_context(_gateway(console, _optillm(vllm.url)))
         its = stack.enter_context(_gateway(console, _its_hub()))
         _configure(its, vllm.url, vllm.model)

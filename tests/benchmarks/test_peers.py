@@ -10,13 +10,13 @@ QUESTIONS = [Question(str(i), f"t{i}", 1, "What?", "4") for i in range(4)]
 
 def heard(right: list[float], seconds: float, generated: float, claimed: float) -> peers.Heard:
     n = len(right)
-    return peers.Heard(right, [seconds] * n, [claimed] * n, generated)
+    return peers.Heard(right, [seconds] * n, [claimed] * n, 0, generated)
 
 
 def test_rows_hold_a_voter_against_ours_in_its_own_round() -> None:
     other = "its_hub, 8"
     found = {
-        (peers.OURS, 1): [heard([1, 1, 1, 0], 1.0, 400, 100), heard([1] * 4, 3.0, 400, 100)],
+        (peers.OURS, 1): [heard([1, 1, 1, 0], 1.0, 400, 90), heard([1] * 4, 3.0, 400, 90)],
         (other, 1): [heard([1, 1, 0, 0], 2.0, 800, 200), heard([1] * 4, 6.0, 800, 200)],
     }
     ours, theirs = peers.compared(found, QUESTIONS)
@@ -24,10 +24,20 @@ def test_rows_hold_a_voter_against_ours_in_its_own_round() -> None:
     assert (ours["generated"], theirs["claimed"]) == (100, 200)
     assert theirs["accuracy"]["value"] == 0.75 and theirs["n"] == 8
     checks = peers.verdicts({
-        "rows": [ours, theirs], "race": {"value": 1.4},
-        "first_ms": {"plain": 10.0, peers.OURS: 19.0},
+        "rows": [ours, theirs],
+        "vanished": {
+            peers.PLAIN: {"tokens": 0.0}, peers.OURS: {"tokens": 9.0}, other: {"tokens": 900.0},
+        },
     })  # fmt: skip
+    # Usage here is what `heard` was given: not what was generated.
     assert [held for _, held in checks] == [True, False, True]
+    assert theirs["p95_over_ours"] == 2
+
+
+def test_a_request_that_failed_says_nothing() -> None:
+    assert peers.said({}) == "" and peers.said({"choices": []}) == ""
+    assert peers.said({"choices": [{"message": {"content": None}}]}) == ""
+    assert peers.said({"choices": [{"message": {"content": "4"}}]}) == "4"
 
 
 def test_usage_is_what_was_spent_where_a_server_says_so() -> None:
