@@ -1,8 +1,11 @@
 """SafeThink by a guard that errs or hangs: what leaves, and what the answer says of it."""
 
+from collections.abc import Callable, Sequence
+
 import pytest
 
 from decoders.core.base import Budget
+from monitors.core.base import Message, MonitorError, Score, Stage
 from tests.decoders.test_safethink import PHRASE, PLAN, SAFE, asked, run_on
 from tests.fakes.guard import WordGuard
 from tests.fakes.requests import table
@@ -28,15 +31,45 @@ async def test_a_guard_that_fails(fails: int, lenient: bool) -> None:
         assert result.reasoning == "a\n\nb\n\nc\n"[: 3 * fails]
 
 
-@pytest.mark.parametrize("fails", [(3, 4), (6, 7, 8)])
-async def test_a_verdict_that_did_not_matter_may_fail(fails: tuple[int, ...]) -> None:
+class Forgetful(WordGuard):
+    """Fails where it is told to, by what it reads; `failed` counts."""
+
+    def __init__(self, where: Callable[[Sequence[Sequence[str]]], bool]) -> None:
+        super().__init__("bad", delay=0.02)
+        self.where, self.failed = where, 0
+
+    async def score(
+        self, conversation: Sequence[Message], steps: Sequence[str], stage: Stage
+    ) -> Score:
+        """As ever, or a fault: `where` sees the steps of all calls so far, this one's last."""
+        if self.where([*(read for read, _ in self.seen), steps]):
+            self.seen.append((list(steps), stage))
+            self.failed += 1
+            raise MonitorError("down")
+        return await super().score(conversation, steps, stage)
+
+
+def beyond(calls: Sequence[Sequence[str]]) -> bool:
+    """What was read ahead of the violation."""
+    return any("bad" in step for step in calls[-1][:-1])
+
+
+def behind(calls: Sequence[Sequence[str]]) -> bool:
+    """Every attempt but the first."""
+    return len([steps for steps in calls if steps == calls[-1] and PHRASE in steps[-1]]) > 1
+
+
+@pytest.mark.parametrize("where", [beyond, behind])
+async def test_a_verdict_that_did_not_matter_may_fail(
+    where: Callable[[Sequence[Sequence[str]]], bool],
+) -> None:
     """What was read ahead of a violation is thrown away, and so are attempts behind a safe one."""
     engine = table(script={"hello": PLAN, "safely": SAFE})
     for on_error in ("continue", "block"):
-        guard = WordGuard("bad", delay=0.003, fails=fails)
+        guard = Forgetful(where)
         one = asked(engine, guard, on_monitor_error={"guard": on_error})
         result = await run_on(engine, one)
-        assert len(guard.seen) > max(fails)
+        assert guard.failed
         assert (result.content, result.summary.as_dict()["outcome"]) == ("No.", "complete")
 
 
