@@ -65,7 +65,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--url", required=True)
     asked = parser.parse_args()
-    gateway = Gateway(httpx.AsyncClient(base_url=asked.url, timeout=300))
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    gateway = Gateway(httpx.AsyncClient(base_url=asked.url, timeout=300, limits=fresh))
     path = "/{what}/v1/chat/completions"
     app = Starlette(routes=[Route(path, gateway.chat, methods=["POST"])])
     uvicorn.run(app, host="127.0.0.1", port=asked.port, log_level="warning")

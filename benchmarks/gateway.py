@@ -30,7 +30,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import middle
+from benchmarks.peers import middle, ratio
 from benchmarks.servers import ENGINE_ARGS
 from clients.eval.core.prompts import FOLDER, Prompt, load, wrappers
 from clients.eval.core.statistics import Interval, difference, mean, wilson
@@ -180,7 +180,9 @@ async def measured(
 ) -> dict[str, dict[str, list[list[Reply]]]]:  # fmt: skip
     """The replies by kind of request and arm, a list over rounds; who begins turns."""
     found: dict[str, dict[str, list[list[Reply]]]] = {}
-    async with httpx.AsyncClient(timeout=300) as client:
+    # A connection for each request: servers close idle ones after times of their own.
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(timeout=300, limits=fresh) as client:
         for arm in them:
             await asked(client, arm, kinds[KINDS[0]][:WARM], clients)
         for kind, prompts in kinds.items():
@@ -299,11 +301,6 @@ def show(rows: Sequence[Row], out: Console) -> None:
         )  # fmt: skip
     out.print(table, times)
     out.print("succeeded: attacks, thinking included; answered: not withheld; declined: in words")
-
-
-def ratio(found: Mapping[str, float]) -> str:
-    """A ratio with its interval."""
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Votes side by side: this server against gateways over vLLM's, same prompts, same load, one run.
 
-    python -m benchmarks.peers [--n 48] [--rounds 2] [--loads 1,4] [--json FILE]
+    python -m benchmarks.peers [--n 48] [--rounds 6] [--loads 1,4] [--json FILE]
 
 `scripts/outside optillm its_hub` makes the gateways' environments. All engines hold the built-in
-reasoner with the same arguments and share the cores. Who is asked first alternates by round.
+reasoner with the same arguments and share the cores. The questions are parted into rounds; who is
+asked first alternates. Times are ratios of medians in a round, with intervals by order statistics.
 Accuracy is by the questions' known answers; tokens are the engine's own counter, beside what the
 answers' `usage` claims; a request that fails is a wrong answer and is counted. Then the first sign
 of life of streamed requests, and what clients that vanish after 0.3 s leave running.
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -33,7 +35,7 @@ from clients.eval.core.statistics import difference, mean
 REASONER = Path(__file__).resolve().parent.parent / "testbed" / "weights" / "reasoner"
 MINE = "parallel_thinking"
 OURS, PLAIN = f"{MINE}, 8", "one sample"
-GONE_AFTER, VANISHING, FIRSTS = 0.3, 8, 12
+GONE_AFTER, VANISHING, VANISHINGS, FIRSTS = 0.3, 8, 3, 12
 EXACT = 0.02
 """How far usage may be from the engine's count: a path that is ended may have a step under way."""
 WIDTH = 140
@@ -74,15 +76,15 @@ class Asking:
 
     async def ask(self, voter: Voter, question: Question, heard: Heard) -> None:
         """One answer, unstreamed."""
-        began = time.perf_counter()
+        began, told = time.perf_counter(), dict[str, Any]()
         url = f"{voter.url}/v1/chat/completions"
-        answer = await self.client.post(url, json=self.body(voter, question))
-        heard.seconds.append(time.perf_counter() - began)
-        if answer.status_code != httpx.codes.OK:
+        try:
+            answer = await self.client.post(url, json=self.body(voter, question))
+            told = answer.raise_for_status().json()
+        except httpx.HTTPError:
             heard.failed += 1
-        told = answer.json() if answer.status_code == httpx.codes.OK else {}
-        content = said(told)
-        heard.right.append(float(question.is_right(content)))
+        heard.seconds.append(time.perf_counter() - began)
+        heard.right.append(float(question.is_right(said(told))))
         heard.claimed.append(claimed(told.get("usage") or {}))
 
     async def all(self, voter: Voter, questions: Sequence[Question], clients: int) -> Heard:
@@ -102,14 +104,14 @@ class Asking:
         return whole
 
     async def first(self, voter: Voter, question: Question, **more: Any) -> float:
-        """Seconds to the first chunk that says anything: text or an event."""
-        began = time.perf_counter()
+        """Seconds to the first chunk that says anything: text or an event; inf if none does."""
+        began, seconds = time.perf_counter(), inf
         body = self.body(voter, question, stream=True, **more)
         async with self.client.stream("POST", f"{voter.url}/v1/chat/completions", json=body) as got:
             async for line in got.aiter_lines():
                 if says(line):
+                    seconds = time.perf_counter() - began
                     break
-            seconds = time.perf_counter() - began
         return seconds
 
     async def vanish(self, voter: Voter, questions: Sequence[Question]) -> tuple[float, float]:
@@ -168,12 +170,12 @@ async def sides(
     asking: Asking, them: Sequence[Voter], questions: Sequence[Question], rounds: int,
     loads: Sequence[int], out: Console,
 ) -> dict[tuple[str, int], list[Heard]]:  # fmt: skip
-    """What everyone said, by name and number of clients, a list over rounds."""
+    """What everyone said, by name and number of clients, a list over rounds of the questions."""
     found: dict[tuple[str, int], list[Heard]] = {}
     for turn in range(rounds):
         for clients in loads:
             for voter in them if turn % 2 == 0 else them[::-1]:
-                heard = await asking.all(voter, questions, clients)
+                heard = await asking.all(voter, parted(questions, rounds)[turn], clients)
                 found.setdefault((voter.name, clients), []).append(heard)
                 out.print(
                     f"round {turn + 1}, {clients} clients, {voter.name}: "
@@ -182,14 +184,19 @@ async def sides(
     return found
 
 
+def parted(questions: Sequence[Question], rounds: int) -> list[Sequence[Question]]:
+    """The questions of each round; templates and levels are spread over all."""
+    return [questions[turn::rounds] for turn in range(rounds)]
+
+
 def compared(
     found: Mapping[tuple[str, int], Sequence[Heard]], questions: Sequence[Question]
 ) -> list[Row]:
-    """A row for each voter and load; times as ratios of medians within a round."""
+    """A row for each voter and load; `questions` in the order that they were asked in."""
     rows = []
     for (name, clients), rounds in found.items():
         right = [value for one in rounds for value in one.right]
-        names = clusters(questions) * len(rounds)
+        names = clusters(questions)
         ours = found[OURS, clients]
         factors = times(rounds, ours, 50)
         answers = len(right)
@@ -202,8 +209,8 @@ def compared(
             "failed": sum(one.failed for one in rounds),
             "median_s": median(value for one in rounds for value in one.seconds),
             "p95_s": float(np.percentile([v for one in rounds for v in one.seconds], 95)),
-            "time_over_ours": median(factors), "factors": factors,
-            "p95_over_ours": median(times(rounds, ours, 95)),
+            "time_over_ours": middle(factors), "factors": factors,
+            "p95_over_ours": middle(times(rounds, ours, 95)),
         })  # fmt: skip
     return rows
 
@@ -221,6 +228,11 @@ def middle(factors: Sequence[float]) -> dict[str, float]:
     ordered = sorted(factors)
     skip = interval_rank(len(ordered))
     return {"value": median(ordered), "low": ordered[skip], "high": ordered[-1 - skip]}
+
+
+def ratio(found: Mapping[str, float]) -> str:
+    """A ratio with its interval."""
+    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
 
 
 async def measured(
@@ -243,11 +255,18 @@ async def measured(
             firsts.setdefault(name, []).append(await asking.first(by_name[name], question))
     for voter in them:
         await idle(voter)
-    left = {voter.name: await asking.vanish(voter, questions[:VANISHING]) for voter in them}
+    left: dict[str, list[tuple[float, float]]] = {}
+    for turn in range(VANISHINGS):
+        for voter in them[:: 1 if turn % 2 == 0 else -1]:
+            gone = await asking.vanish(voter, questions[:VANISHING])
+            left.setdefault(voter.name, []).append(gone)
     return {
-        "rows": compared(found, questions),
+        "rows": compared(found, [one for part in parted(questions, rounds) for one in part]),
         "first_ms": {name: 1000 * median(values) for name, values in firsts.items()},
-        "vanished": {name: {"tokens": t, "idle_s": s} for name, (t, s) in left.items()},
+        "vanished": {
+            name: {"tokens": median(t for t, _ in gone), "idle_s": median(s for _, s in gone)}
+            for name, gone in left.items()
+        },
     }  # fmt: skip
 
 
@@ -261,8 +280,8 @@ def verdicts(found: Row) -> list[tuple[str, bool]]:
         ours = rows[OURS, clients]
         checks.append((
             f"{clients} clients: fewer tokens than {name} ({ours['generated']:.0f} against "
-            f"{row['generated']:.0f}) and faster ({row['time_over_ours']:.2f} times as long)",
-            ours["generated"] < row["generated"] and row["time_over_ours"] > 1,
+            f"{row['generated']:.0f}) and faster ({ratio(row['time_over_ours'])} times as long)",
+            ours["generated"] < row["generated"] and row["time_over_ours"]["low"] > 1,
         ))  # fmt: skip
     claims = [row["claimed"] / row["generated"] for (name, _), row in rows.items() if name == OURS]
     left = found["vanished"]
@@ -286,8 +305,8 @@ def show(found: Row, out: Console) -> None:
     for row in found["rows"]:
         right = row["accuracy"]
         cells = (f"{row['generated']:.0f}", f"{row['claimed']:.0f}", f"{row['median_s']:.2f}",
-                 f"{row['time_over_ours']:.2f}", f"{row['p95_s']:.2f}",
-                 f"{row['p95_over_ours']:.2f}")  # fmt: skip
+                 ratio(row["time_over_ours"]), f"{row['p95_s']:.2f}",
+                 ratio(row["p95_over_ours"]))  # fmt: skip
         told = f"{right['value']:.3f} [{right['low']:.3f}, {right['high']:.3f}]"
         counts = (str(row[key]) for key in ("clients", "n", "failed"))
         table.add_row(row["name"], *counts, told, *cells)
@@ -295,13 +314,15 @@ def show(found: Row, out: Console) -> None:
     for name, gone in found["vanished"].items():
         out.print(f"{name}: {gone['tokens']:.0f} tokens after {VANISHING} clients had gone, idle "
                   f"after {gone['idle_s']:.1f} s")  # fmt: skip
-    out.print("first sign of life, ms:", {k: round(v) for k, v in found["first_ms"].items()})
+    out.print("first sign of life, ms:", {k: f"{v:.0f}" for k, v in found["first_ms"].items()})
 
 
 async def run(args: argparse.Namespace, out: Console) -> Row:
     """Starts everyone and measures."""
     with voters(REASONER, out) as them:
-        async with httpx.AsyncClient(timeout=300) as client:
+        # A connection for each request: servers close idle ones after times of their own.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        async with httpx.AsyncClient(timeout=300, limits=fresh) as client:
             loads = [int(part) for part in args.loads.split(",")]
             return await measured(Asking(client), them, args.n, args.rounds, loads, out)
 
@@ -310,7 +331,7 @@ def main() -> None:
     """Parses the command line, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--loads", default="1,4")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

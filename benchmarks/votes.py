@@ -20,7 +20,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.peers import OURS, PLAIN, REASONER, Asking, Heard, middle
+from benchmarks.peers import OURS, PLAIN, REASONER, Asking, Heard, middle, ratio
 from benchmarks.servers import ours
 from benchmarks.voters import ENGINE, THINK, Voter, own
 from clients.eval.core.questions import FOLDER, Question, load
@@ -116,16 +116,11 @@ def verdicts(ratios: Mapping[str, Mapping[str, float]]) -> list[tuple[str, bool]
     """What was aimed at."""
     whole, first = ratios["vote / slowest of eight"], ratios["first event / first token"]
     return [
-        (f"a vote of eight takes {said(whole)} times the slowest of eight plain requests, "
+        (f"a vote of eight takes {ratio(whole)} times the slowest of eight plain requests, "
          f"at most {SLOWEST}", whole["value"] <= SLOWEST),
-        (f"its first event comes after {said(first)} times the first token of a plain answer, "
+        (f"its first event comes after {ratio(first)} times the first token of a plain answer, "
          f"at most {FIRST}", first["value"] <= FIRST),
     ]  # fmt: skip
-
-
-def said(ratio: Mapping[str, float]) -> str:
-    """A ratio with its interval."""
-    return f"{ratio['value']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
 
 
 def show(found: Sequence[Took], ratios: Mapping[str, Mapping[str, float]], out: Console) -> None:
@@ -135,9 +130,9 @@ def show(found: Sequence[Took], ratios: Mapping[str, Mapping[str, float]], out: 
         seconds = middle([one[name] for one in found])
         interval = f"{seconds['low']:.3f} to {seconds['high']:.3f}"
         table.add_row(name, f"{seconds['value']:.3f}", interval, str(len(found)))
-    for name, ratio in ratios.items():
-        interval = f"{ratio['low']:.2f} to {ratio['high']:.2f}"
-        table.add_row(name, f"{ratio['value']:.2f}", interval, str(ratio["n"]))
+    for name, factor in ratios.items():
+        interval = f"{factor['low']:.2f} to {factor['high']:.2f}"
+        table.add_row(name, f"{factor['value']:.2f}", interval, str(factor["n"]))
     out.print(table)
 
 

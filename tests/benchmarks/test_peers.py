@@ -5,7 +5,7 @@ import json
 from benchmarks import peers
 from clients.eval.core.questions import Question
 
-QUESTIONS = [Question(str(i), f"t{i}", 1, "What?", "4") for i in range(4)]
+QUESTIONS = [Question(str(i), f"t{i}", 1, "What?", "4") for i in range(8)]
 
 
 def heard(right: list[float], seconds: float, generated: float, claimed: float) -> peers.Heard:
@@ -20,7 +20,7 @@ def test_rows_hold_a_voter_against_ours_in_its_own_round() -> None:
         (other, 1): [heard([1, 1, 0, 0], 2.0, 800, 200), heard([1] * 4, 6.0, 800, 200)],
     }
     ours, theirs = peers.compared(found, QUESTIONS)
-    assert (ours["time_over_ours"], theirs["time_over_ours"]) == (1, 2)
+    assert [one["time_over_ours"]["value"] for one in (ours, theirs)] == [1, 2]
     assert (ours["generated"], theirs["claimed"]) == (100, 200)
     assert theirs["accuracy"]["value"] == 0.75 and theirs["n"] == 8
     checks = peers.verdicts({
@@ -31,7 +31,13 @@ def test_rows_hold_a_voter_against_ours_in_its_own_round() -> None:
     })  # fmt: skip
     # Usage here is what `heard` was given: not what was generated.
     assert [held for _, held in checks] == [True, False, True]
-    assert theirs["p95_over_ours"] == 2
+    assert theirs["p95_over_ours"] == {"value": 2, "low": 2, "high": 2}
+
+
+def test_rounds_part_the_questions() -> None:
+    parts = peers.parted(QUESTIONS, 3)
+    assert [len(part) for part in parts] == [3, 3, 2]
+    assert sorted(one.id for part in parts for one in part) == [one.id for one in QUESTIONS]
 
 
 def test_a_request_that_failed_says_nothing() -> None:
