@@ -94,9 +94,10 @@ class Mix:
         draw = self._random
         model, decoding = draw.choice(KINDS)
         text = draw.choice(self._texts[model])
+        longest = CANVAS["length"] if model == DIFFUSION else 300
         body = {
             "model": model, "messages": [{"role": "user", "content": text}], "stream": True,
-            "stream_options": {"include_usage": True}, "temperature": 1.0, "max_tokens": 300,
+            "stream_options": {"include_usage": True}, "temperature": 1.0, "max_tokens": longest,
             "seed": draw.getrandbits(31), "decoding": {"stream_events": True, **decoding},
         }  # fmt: skip
         chance = 1.0 if calm else draw.random()
