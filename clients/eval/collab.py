@@ -137,6 +137,16 @@ class Chosen:
     lookahead: int
     alpha: float
 
+    @property
+    def ahead(self) -> Mapping[str, Any]:
+        """Collab with look-aheads."""
+        return {"lookahead": self.lookahead, "alpha": self.alpha}
+
+    @property
+    def prefix(self) -> Mapping[str, Any]:
+        """Collab by the reward of unfinished text."""
+        return {"utility": "prefix_reward", "alpha": self.alpha}
+
 
 @dataclass
 class Asking:
@@ -248,14 +258,12 @@ async def mixtures(found: Found, settings: Settings, chosen: Chosen) -> None:
 
 async def modes(found: Found, settings: Settings, chosen: Chosen) -> None:
     """Collab in every mode, and at its cost the best of n and blocks of the best single policy."""
-    own: dict[str, Any] = {"lookahead": chosen.lookahead, "alpha": chosen.alpha}
-    row = await found.ask(settings.collab(**own))
+    row = await found.ask(settings.collab(**chosen.ahead))
     answer = found.report.rows[0].cost["generated_tokens"]
     equal = min(128, max(2, round(row.cost["generated_tokens"] / answer)))
     for block in (None, *settings.blocks):
         await found.ask(settings.sampled(chosen.policy, equal, block))
-    prefix: dict[str, Any] = {"utility": "prefix_reward", "alpha": chosen.alpha}
-    await found.ask(settings.collab(**prefix))
+    await found.ask(settings.collab(**chosen.prefix))
     implicit: dict[str, Any] = {
         "utility": "implicit",
         "target": settings.wish,
@@ -266,10 +274,9 @@ async def modes(found: Found, settings: Settings, chosen: Chosen) -> None:
 
 async def blocks(found: Found, settings: Settings, chosen: Chosen) -> None:
     """Collab over blocks of several tokens, up to the whole answer."""
-    prefix: dict[str, Any] = {"utility": "prefix_reward", "alpha": chosen.alpha}
     for block in (*settings.blocks, settings.longest):
         for temperature in (0.0, 1.0):
-            await found.ask(settings.collab(temperature, **prefix, block=block))
+            await found.ask(settings.collab(temperature, **chosen.prefix, block=block))
 
 
 async def samples(found: Found, settings: Settings, chosen: Chosen) -> None:
@@ -281,19 +288,15 @@ async def samples(found: Found, settings: Settings, chosen: Chosen) -> None:
 
 async def paper(found: Found, settings: Settings, chosen: Chosen) -> None:
     """As many candidates as the paper has, and all that it says."""
-    own: dict[str, Any] = {"lookahead": chosen.lookahead, "alpha": chosen.alpha}
-    await found.ask(settings.collab(**own, candidates=settings.many))
-    prefix: dict[str, Any] = {"utility": "prefix_reward", "alpha": chosen.alpha}
-    await found.ask(settings.collab(**prefix, candidates=settings.many))
+    await found.ask(settings.collab(**chosen.ahead, candidates=settings.many))
+    await found.ask(settings.collab(**chosen.prefix, candidates=settings.many))
     await found.ask(settings.collab(**PAPER))
 
 
 async def agents(found: Found, settings: Settings, chosen: Chosen) -> None:
     """Reward by the number of policies, the best single one first."""
     ordered = sorted(settings.policies, key=lambda name: name != chosen.policy)
-    own: dict[str, Any] = {"lookahead": chosen.lookahead, "alpha": chosen.alpha}
-    prefix: dict[str, Any] = {"utility": "prefix_reward", "alpha": chosen.alpha}
-    for params in (own, prefix):
+    for params in (chosen.ahead, chosen.prefix):
         for count in range(1, len(ordered) + 1):
             named = ordered[:count] if count < len(ordered) else list(settings.policies)
             await found.ask(settings.collab(**params, agents=named))

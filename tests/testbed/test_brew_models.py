@@ -5,7 +5,6 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 
 from testbed import WEIGHTS
 from testbed.brew_cards import CUT, WHOLE
@@ -20,11 +19,6 @@ from testbed.training import LARGEST
 FOLDERS = [WEIGHTS / name for name in (*TILTS, *REWARDS)]
 FIGURES = {one.name: json.loads((one / "figures.json").read_text()) for one in FOLDERS}
 ASKED = list(brews("test", 120, 77))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("at", FOLDERS, ids=lambda at: at.name)

@@ -5,7 +5,6 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 
 from testbed import outcome_reward, specialists
 from testbed.errand_cards import answers, measure_reward
@@ -18,11 +17,6 @@ from testbed.training import LARGEST
 FOLDERS = [folder(name) for name in (*NAMES, outcome_reward.NAME)]
 FIGURES = {one.name: json.loads((one / "figures.json").read_text()) for one in FOLDERS}
 ASKED = list(lists("test", 90, HELD_OUT_SEED))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("at", FOLDERS, ids=lambda at: at.name)

@@ -5,7 +5,6 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 
 from testbed import QUESTIONS, REASONER, REWARD
 from testbed.cards import AIM
@@ -22,11 +21,6 @@ from testbed.training import IGNORED, Recipe, batches, schedule
 MIB = 1024 * 1024
 REASONING, TOKENIZER = load_reasoner()
 ASKED = held_out("validation")[:600:10]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("folder", [REASONER, REWARD])

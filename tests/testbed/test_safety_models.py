@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
 
 from testbed import GUARD, UNSAFE_REASONER, guard, unsafe_reasoner
 from testbed.conversations import Message, draw_conversation, user
@@ -28,11 +27,6 @@ FIGURES = {
     folder.name: json.loads((folder / "figures.json").read_text())
     for folder in (UNSAFE_REASONER, GUARD)
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
