@@ -159,7 +159,7 @@ class Answering(Response):
         service = self._service
         door = service.admission.admit(
             plan.estimate, key=plan.key, deadline=plan.deadline,
-            row_seconds=service.costs.expect(plan.requests, plan.estimate).row_seconds,
+            row_seconds=service.costs.expect(plan.requests, plan.estimate).mean_row_seconds,
         )  # fmt: skip
         async with door as ticket:
             self._record.waited, began = ticket.waited, self._clock()

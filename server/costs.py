@@ -2,14 +2,17 @@
 
 A request's cost is the rows it holds times the seconds it holds them. It is expected as row-steps
 (tokens sampled in all, learned per strategy and setting, longer prompts apart from shorter ones)
-times the row-seconds that a row-step of that strategy takes under the present load. It knows no
-strategy and no HTTP; what a request may cost at most is `Estimate`'s.
+times the row-seconds that a row-step of that strategy takes under the present load. It is expected
+twice: as the like of it mostly costs, for whoever asks what one request will cost, and as it costs
+on average, for sums: answers have long tails, so the second is the larger. It knows no strategy and
+no HTTP; what a request may cost at most is `Estimate`'s.
 """
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, log
+from statistics import fmean
 from typing import TypeVar
 
 from decoders.core.base import DecodeRequest, Estimate
@@ -17,8 +20,10 @@ from decoders.core.base import DecodeRequest, Estimate
 V = TypeVar("V")
 KEPT = 1024
 """Settings that are remembered; the one that was not asked for longest is forgotten first."""
+RECENT = 64
+"""Requests of one setting that are learned from, the last ones."""
 MEMORY = 0.98
-"""Weight of all that is known at the next request: the last fifty count."""
+"""Weight of the pace so far at the next request: the last fifty count."""
 ENOUGH = 4
 """Requests of one setting before it is relied on rather than on its strategy as a whole."""
 STEADY = 4.0
@@ -29,43 +34,55 @@ STEADY = 4.0
 class Expected:
     """What a request will probably cost; never more than it may.
 
-    `generated_tokens` are its row-steps. `row_seconds`: rows times the time they are held, under
-    the load of late; None while unknown. `seen`: the like requests that this rests on; 0 means
-    that the most it may cost is all that is known.
+    `generated_tokens` are its row-steps, `row_seconds` rows times the time they are held, under the
+    load of late; both as like requests mostly cost. `mean_row_seconds`: as they cost on average.
+    Seconds are None while unknown. `seen`: the like requests that this rests on; 0 means that the
+    most it may cost is all that is known.
     """
 
     generated_tokens: float
     row_seconds: float | None
+    mean_row_seconds: float | None
     seen: int
 
 
 @dataclass(slots=True)
 class Learned:
-    """Row-steps over prompt lengths, both as logarithms: a weighted line that forgets."""
+    """Row-steps over prompt lengths, both as logarithms: a line through the latest requests."""
 
     seen: int = 0
-    weight: float = 0.0
-    x: float = 0.0
-    y: float = 0.0
-    xx: float = 0.0
-    xy: float = 0.0
+    recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _slope: float = 0.0
+    _typical: float = 0.0
+    _mean: float = 0.0
+    _fitted: int = 0
 
     def add(self, prompt: int, steps: int) -> None:
         """One request that ended."""
-        x, y = log(max(1, prompt)), log(max(1, steps))
         self.seen += 1
-        self.weight = self.weight * MEMORY + 1
-        # Means and centred sums, updated as West does, so that nothing large is subtracted.
-        dx, dy, share = x - self.x, y - self.y, 1 / self.weight
-        self.x += dx * share
-        self.y += dy * share
-        self.xx = self.xx * MEMORY + dx * (x - self.x)
-        self.xy = self.xy * MEMORY + dx * (y - self.y)
+        self.recent.append((log(max(1, prompt)), log(max(1, steps))))
 
     def steps(self, prompt: int) -> float:
-        """The row-steps to expect: as often more as less, since the mean is of logarithms."""
-        slope = self.xy / (self.xx + STEADY)
-        return exp(self.y + slope * (log(max(1, prompt)) - self.x))
+        """The row-steps to expect: half of like requests come nearer to it than to any other."""
+        return self._at(prompt) * self._typical
+
+    def mean(self, prompt: int) -> float:
+        """Row-steps on average."""
+        return self._at(prompt) * self._mean
+
+    def _at(self, prompt: int) -> float:
+        """What a prompt's length does; fits the line first if requests ended since."""
+        if self._fitted < self.seen:
+            self._fit()
+        return exp(self._slope * log(max(1, prompt)))
+
+    def _fit(self) -> None:
+        x, y = fmean(one for one, _ in self.recent), fmean(one for _, one in self.recent)
+        xx = sum((one - x) ** 2 for one, _ in self.recent)
+        xy = sum((one - x) * (other - y) for one, other in self.recent)
+        self._slope = xy / (xx + STEADY)
+        rest = sorted(exp(other - self._slope * one) for one, other in self.recent)
+        self._typical, self._mean, self._fitted = typical(rest), fmean(rest), self.seen
 
 
 @dataclass(slots=True)
@@ -106,10 +123,12 @@ class Costs:
         )
         most = float(bound.generated_tokens)
         if known is None:
-            return Expected(most, None, 0)
-        steps = min(most, known.steps(length(made)))
+            return Expected(most, None, None, 0)
+        steps, mean = (min(most, of(length(made))) for of in (known.steps, known.mean))
         each = self._paces[kind(made)].each
-        return Expected(steps, None if each is None else steps * each, known.seen)
+        if each is None:
+            return Expected(steps, None, None, known.seen)
+        return Expected(steps, steps * each, mean * each, known.seen)
 
     def learn(
         self, made: Sequence[DecodeRequest], bound: Estimate, steps: int, held: float
@@ -118,6 +137,18 @@ class Costs:
         for key in keys(made, bound):
             _kept(self._learned, key, Learned()).add(length(made), steps)
         _kept(self._paces, kind(made), Pace()).add(held, steps)
+
+
+def typical(values: Sequence[float]) -> float:
+    """What is relatively nearest to half of these sorted, positive values.
+
+    Of all stretches that hold half of them the one with the smallest ratio of its ends, as in the
+    least median of squares (Rousseeuw 1984); in it, what is as far from both ends: their harmonic
+    mean. No tail moves it.
+    """
+    half = len(values) // 2
+    low, high = min(zip(values, values[half:], strict=False), key=lambda ends: ends[1] / ends[0])
+    return 2 * low * high / (low + high)
 
 
 def kind(made: Sequence[DecodeRequest]) -> tuple[str, str]:

@@ -43,6 +43,7 @@ def dry_run(service: Service, chosen: Chosen, requests: Sequence[DecodeRequest])
         "expected": {
             "generated_tokens": likely.generated_tokens,
             "row_seconds": likely.row_seconds,
+            "mean_row_seconds": likely.mean_row_seconds,
             "seen": likely.seen,
         },
     }

@@ -2,14 +2,14 @@
 
 import math
 import random
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import pytest
 
 from decoders.core.base import DecodeRequest, Estimate
 from engines.base import Sampling
-from server.costs import ENOUGH, KEPT, Costs
+from server.costs import ENOUGH, KEPT, Costs, Expected, typical
 from tests.fakes.requests import request, table
 
 ENGINE = table()
@@ -22,7 +22,7 @@ def asked(prompt: int = 50, **fields: Any) -> list[DecodeRequest]:
 
 def test_unknown_is_the_most_it_may_cost() -> None:
     found = Costs().expect(asked(), BOUND)
-    assert (found.generated_tokens, found.row_seconds, found.seen) == (400, None, 0)
+    assert found == Expected(400, None, None, 0)
 
 
 def test_the_like_of_it_is_the_median_of_what_was() -> None:
@@ -38,6 +38,36 @@ def test_the_like_of_it_is_the_median_of_what_was() -> None:
     assert costs.expect(asked(), BOUND).row_seconds == pytest.approx(
         2 * costs.expect(asked(), BOUND).generated_tokens
     )
+
+
+def test_a_tail_moves_the_mean_alone() -> None:
+    costs, draw = Costs(), random.Random(2)
+    errors, spent = [], []
+    for _ in range(400):
+        slipped = draw.random() < 0.35
+        real = round(draw.uniform(80, 390) if slipped else draw.gauss(46, 1.5))
+        spent.append(real)
+        if (found := costs.expect(asked(), BOUND)).seen >= 20:
+            errors.append(abs(found.generated_tokens - real) / real)
+        costs.learn(asked(), BOUND, real, 2.0 * real)
+    assert median(errors) < 0.1
+    found = costs.expect(asked(), BOUND)
+    assert found.row_seconds == pytest.approx(2 * found.generated_tokens)
+    # Of the last 64, whose mean has a standard error of a tenth.
+    assert found.mean_row_seconds == pytest.approx(2 * fmean(spent), rel=0.25)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 33])
+def test_the_typical_is_relatively_nearest_to_half(n: int) -> None:
+    draw = random.Random(n)
+    values = sorted(math.exp(draw.gauss(4, 1)) for _ in range(n))
+
+    def far(guess: float) -> float:
+        """What more than half of the values are at least this near to."""
+        return sorted(abs(guess - one) / one for one in values)[n // 2]
+
+    best = min(far(values[0] + i * (values[-1] - values[0]) / 5000) for i in range(5001))
+    assert far(typical(values)) <= best + 1e-3
 
 
 def test_longer_prompts_are_told_from_shorter_ones() -> None:

@@ -230,13 +230,16 @@ async def test_a_dry_run_expects_what_the_like_has_cost(live: Live) -> None:
     asked = {"max_tokens": 60, "seed": 3, "messages": [user("hello, what will it cost?")]}
     decoding = {"strategy": "parallel_thinking", "params": {"paths": 13}}
     first = (await live.chat(decoding={**decoding, "dry_run": True}, **asked)).json()
-    assert first["expected"] == {"generated_tokens": 780, "row_seconds": None, "seen": 0}
+    assert first["expected"] == {
+        "generated_tokens": 780, "row_seconds": None, "mean_row_seconds": None, "seen": 0,
+    }  # fmt: skip
     spent = (await live.chat(decoding=decoding, **asked)).json()["usage"]["decoding"]
     then = (await live.chat(decoding={**decoding, "dry_run": True}, **asked)).json()
     assert then["estimate"] == first["estimate"]
     assert then["expected"]["seen"] == 1
     assert then["expected"]["generated_tokens"] == pytest.approx(spent["generated_tokens"])
     assert then["expected"]["row_seconds"] > 0
+    assert then["expected"]["mean_row_seconds"] > 0
 
 
 async def test_events_ride_in_chunks_with_an_empty_delta(live: Live) -> None:
