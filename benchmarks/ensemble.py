@@ -162,33 +162,42 @@ async def share(bench: Bench) -> AsyncIterator[Row]:
 
 
 async def loops(bench: Bench) -> AsyncIterator[Row]:
-    """The ensemble's throughput with Collab over a coordinator's and over a plain loop's."""
-    rule = RULES["collab"]
-    plain = PlainLoop(list(bench.paths.values()), bench.together.cast, rule)
-    for concurrent in bench.loads:
-        texts = [prompt() for _ in range(concurrent)]
+    """The ensemble's throughput with each rule over a coordinator's and over a plain loop's."""
+    for name, rule in RULES.items():
+        greedy = asking(name).temperature == 0
+        plain = PlainLoop(list(bench.paths.values()), bench.together.cast, rule, greedy)
+        for concurrent in bench.loads:
+            arms = looped(bench, name, plain, concurrent)
+            found = await rounds(bench, concurrent, arms)
+            ours = found.pop(name)
+            for other, values in found.items():
+                ratios = [mine / theirs for mine, theirs in zip(ours, values, strict=True)]
+                yield summed(bench.shape, concurrent, f"{name} / {other}", ratios)
 
-        async def coordinator(n: int = concurrent) -> float:
+
+def looped(bench: Bench, rule: str, plain: PlainLoop, concurrent: int) -> dict[str, Measure]:
+    """Tokens a second of so many clients: the ensemble's with this rule, and both loops'."""
+
+    async def coordinator() -> float:
+        await coordinated(bench.alone, len(MEMBERS), [prompt() for _ in range(concurrent)], OUTPUT)
+        return concurrent * OUTPUT
+
+    async def loop() -> float:
+        plain.decoded([prompt() for _ in range(concurrent)], OUTPUT)
+        return concurrent * OUTPUT
+
+    def timed(told: Measure) -> Measure:
+        async def a_second() -> float:
             began = time.perf_counter()
-            texts = [prompt() for _ in range(n)]
-            await coordinated(bench.alone, len(MEMBERS), texts, OUTPUT)
-            return n * OUTPUT / (time.perf_counter() - began)
+            return await told() / (time.perf_counter() - began)
 
-        async def loop(texts: Sequence[Sequence[int]] = texts) -> float:
-            began = time.perf_counter()
-            plain.decoded(texts, OUTPUT)
-            return len(texts) * OUTPUT / (time.perf_counter() - began)
+        return a_second
 
-        arms: dict[str, Measure] = {
-            "ensemble": lambda n=concurrent: rate(bench.together, "collab", n),  # type: ignore[misc]
-            "coordinator over sessions": coordinator,
-            "plain Hugging Face loop": loop,
-        }
-        found = await rounds(bench, concurrent, arms)
-        ours = found.pop("ensemble")
-        for name, values in found.items():
-            ratios = [mine / other for mine, other in zip(ours, values, strict=True)]
-            yield summed(bench.shape, concurrent, f"ensemble / {name}", ratios)
+    return {
+        rule: lambda: rate(bench.together, rule, concurrent),
+        "coordinator over sessions": timed(coordinator),
+        "plain Hugging Face loop": timed(loop),
+    }
 
 
 async def rollout(bench: Bench) -> AsyncIterator[Row]:

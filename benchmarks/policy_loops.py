@@ -3,7 +3,8 @@
 A coordinator steps one session for each policy, token by token; a plain loop holds the policies as
 transformers loads them, a cache each, and decodes its requests as one batch. Both get the best
 case: the coordinator's sessions share one model's weights, so that they share its batches as well,
-and the loop's requests begin and end together. They know no benchmark.
+its choice costs next to nothing, whatever the rule, and the loop's requests begin and end together.
+They know no benchmark.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engines.base import Rule, Sampling
-from engines.rules.core.base import Step
+from engines.rules.core.base import Step, Verdict
 from engines.rules.core.cast import Cast
 from engines.rules.core.registry import checked, find
 from engines.vllm.engine import VllmEngine
@@ -64,15 +65,18 @@ def likeliest(rows: Sequence[Row]) -> int:
 class PlainLoop:
     """The policies as transformers loads them."""
 
-    def __init__(self, paths: Sequence[str], cast: Cast, rule: Rule) -> None:
-        """Loads all of them, in their checkpoints' own precision, as the engine does."""
+    def __init__(self, paths: Sequence[str], cast: Cast, rule: Rule, greedy: bool) -> None:
+        """Loads all of them, in their checkpoints' own precision, as the engine does.
+
+        `greedy`: temperature 0, else 1.
+        """
         from transformers import AutoModelForCausalLM
 
         self._models = [
             AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval() for path in paths
         ]
         self._cast, self._rule = cast, find(rule.name)
-        self._asked = checked(rule.name, rule.parameters, cast)
+        self._asked, self._greedy = checked(rule.name, rule.parameters, cast), greedy
 
     @torch.inference_mode()
     def decoded(self, prompts: Sequence[Sequence[int]], limit: int) -> Tensor:
@@ -85,8 +89,14 @@ class PlainLoop:
                 out = model(unread, past_key_values=caches[at], use_cache=True)
                 caches[at] = out.past_key_values
                 rows.append(out.logits[:, -1].float())
-            verdict = self._rule.choose(Step(self._cast, torch.stack(rows), True), self._asked)
-            assert verdict.tokens is not None
-            unread = verdict.tokens[:, None]
+            step = Step(self._cast, torch.stack(rows), self._greedy)
+            unread = _token(self._rule.choose(step, self._asked))[:, None]
             said.append(unread)
         return torch.cat(said, 1)
+
+
+def _token(verdict: Verdict) -> Tensor:
+    """[rows] the tokens that the rule settled, or drew."""
+    if verdict.tokens is not None:
+        return verdict.tokens
+    return torch.multinomial(verdict.logits.softmax(-1), 1)[:, 0]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from benchmarks.servers import both
@@ -56,12 +55,8 @@ def counted(url: str) -> dict[str, float]:
     if "engine:generated_tokens_total" in now:
         busy = now["engine:requests_running"] + now["engine:requests_waiting"]
         return {"generated": now["engine:generated_tokens_total"], "busy": busy}
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(httpx.get(f"{url}/metrics", timeout=30).text):
-        for sample in family.samples:
-            found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    busy = found["vllm:num_requests_running"] + found["vllm:num_requests_waiting"]
-    return {"generated": found["vllm:generation_tokens_total"], "busy": busy}
+    busy = now["vllm:num_requests_running"] + now["vllm:num_requests_waiting"]
+    return {"generated": now["vllm:generation_tokens_total"], "busy": busy}
 
 
 @contextmanager

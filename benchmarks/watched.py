@@ -52,9 +52,9 @@ def pinned(
 
 
 def gauges(url: str) -> dict[str, float]:
-    """Every sample of /metrics, summed over labels but an engine figure's name.
+    """Every sample of /metrics, this project's or vLLM's, summed over labels.
 
-    An engine's figure comes out as `engine:NAME`.
+    But an engine figure's name is kept: it comes out as `engine:NAME`.
     """
     found: dict[str, float] = {}
     text = httpx.get(f"{url}/metrics", timeout=30).text
