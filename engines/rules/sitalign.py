@@ -10,6 +10,7 @@ temperature 0 the best token that satisfies every constraint is taken, else the 
 
 import math
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -18,7 +19,7 @@ from engines.rules.core.base import Step, Verdict, rule
 from engines.rules.core.candidates import likeliest, only_at
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.constrained import Solver, answered, argmax
-from engines.rules.core.dual import Solution, Status, problem
+from engines.rules.core.dual import Floats, Solution, Status, problem
 
 
 class Sitalign(Parameters):
@@ -59,17 +60,21 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
     base = step.of(asked.base or cast.reference or cast.members[0])
     tokens, logprobs = likeliest(base, asked.candidates)
     gained = advantages(step, asked, tokens)
-    bounds = torch.tensor(asked.deltas, dtype=torch.float64, device=tokens.device)
-    given = problem(logprobs, gained[:, 0], gained[:, 1:], bounds, asked.alpha)
-    weighed = {"candidates": tokens.tolist(), "advantages": gained.transpose(1, 2).tolist()}
+    worth = gained.double().numpy(force=True)
+    given = problem(
+        logprobs.double().numpy(force=True), worth[:, 0], worth[:, 1:], asked.deltas, asked.alpha
+    )
+    weighed = {"candidates": tokens.tolist(), "advantages": worth.transpose(0, 2, 1).tolist()}
     if step.greedy:
-        best, worth, margin = argmax(given)
-        chosen = tokens.gather(-1, best[:, None])[:, 0]
+        best, value, margin = argmax(given)
+        chosen = tokens.gather(-1, torch.from_numpy(best).to(tokens)[:, None])[:, 0]
         states = ["satisfied" if value >= 0 else "violated" for value in margin.tolist()]
-        notes = {"utility": worth.tolist(), "state": states, "margin": finite(margin)}
+        notes = {"utility": value.tolist(), "state": states, "margin": finite(margin)}
         return Verdict(base, chosen, notes={**notes, **weighed})
     found = answered(given, asked.solver)
-    row = only_at(tokens, found.policy.log(), base)
+    with np.errstate(divide="ignore"):
+        policy = torch.from_numpy(np.log(found.policy))
+    row = only_at(tokens, policy.to(base), base)
     return Verdict(row, notes={**told(found), **weighed})
 
 
@@ -81,11 +86,11 @@ def advantages(step: Step, asked: Sitalign, tokens: Tensor) -> Tensor:
 
 def told(found: Solution) -> dict[str, list[object]]:
     """What the trace says of each row."""
-    names = [Status(int(status)).name.lower() for status in found.status]
+    names = [Status(status).name.lower() for status in found.status.tolist()]
     multipliers = found.multipliers.tolist()
     return {"multipliers": multipliers, "state": list(names), "margin": finite(found.margin)}
 
 
-def finite(values: Tensor) -> list[object]:
+def finite(values: Floats) -> list[object]:
     """As a list, None where nothing constrains."""
     return [value if math.isfinite(value) else None for value in values.tolist()]

@@ -23,6 +23,9 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "PYTHONWARNINGS": "ignore::FutureWarning:vllm.triton_utils.dispatcher",
+    # On a CPU every number of tokens in a step is a shape of its own, and oneDNN keeps the kernels
+    # of the last thousand: half a gigabyte a process, filled over hours. Making one again is quick.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     # Engines begin in threads, where a fork copies locks that nobody will open.
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }

@@ -7,10 +7,10 @@ state is checked afterwards like any other, and violates its constraints often.
 
 from typing import Literal
 
-import torch
+import numpy as np
 
 from engines.rules.core.box import least_in_box
-from engines.rules.core.dual import TOLERANCE, Problem, Solution, Status
+from engines.rules.core.dual import TOLERANCE, Problem, Solution, Status, ridged
 
 Form = Literal["newton", "expansion"]
 MOST, ROUNDS = 1e12, 20
@@ -22,25 +22,16 @@ def quadratic(given: Problem, form: Form) -> Solution:
     `newton` is one Newton step from 0 at base·exp(Q1 / alpha), `expansion` the second order of the
     log-partition at base.
     """
-    none = torch.zeros_like(given.std)
-    alpha = given.base.new_full((len(given.base), 1), given.alpha)
-    at = given.base if form == "expansion" else given.tilted(none, alpha)[0]
-    p = at.exp()[:, None]
-    mean = (given.excess * p).sum(-1)
-    off = given.excess - mean[..., None]
-    slope = mean
+    none = np.zeros_like(given.std)
+    p = np.exp(given.base) if form == "expansion" else given.tilted(none, given.alphas)[0]
+    slope = (given.excess @ p[..., None])[..., 0]
+    off = given.excess - slope[..., None]
     if form == "expansion":
-        primary = given.primary[:, None]
-        slope = (
-            mean + (off * (primary - (primary * p).sum(-1, keepdim=True)) * p).sum(-1) / given.alpha
-        )
-    curve = (off * p) @ off.transpose(-1, -2) / given.alpha
-    size = curve.diagonal(dim1=-2, dim2=-1).mean(-1)
-    ridge = (1e-9 * size + 1e-12)[:, None, None] * torch.eye(
-        curve.shape[-1], dtype=p.dtype, device=p.device
-    )
-    multipliers = least_in_box(slope, curve + ridge, none, none + MOST, ROUNDS)
-    policy = given.tilted(multipliers, alpha)[0].exp()
+        primary = given.primary - (given.primary * p).sum(-1, keepdims=True)
+        slope = slope + (off @ (primary * p)[..., None])[..., 0] / given.alpha
+    curve = (off * p[:, None]) @ off.swapaxes(-1, -2) / given.alpha
+    multipliers = least_in_box(slope, ridged(curve), none, none + MOST, ROUNDS)
+    policy = given.tilted(multipliers, given.alphas)[0]
     margin = given.margin(policy)
-    status = torch.where(margin >= -TOLERANCE, Status.CERTIFIED, Status.UNSOLVED)
+    status = np.where(margin >= -TOLERANCE, Status.CERTIFIED, Status.UNSOLVED).astype(np.int64)
     return Solution(policy, multipliers / given.std, status, margin)

@@ -4,17 +4,18 @@ the expectations of others stay above bounds.
 max over p of E_p[Q1] - alpha·KL(p || base) subject to E_p[Qi] >= bound_i has the dual
 g(lam) = alpha·log sum base·exp((Q1 + sum lam_i·(Qi - bound_i)) / alpha) over lam >= 0, minimised by
 a trust-region Newton method within a box, with alpha annealed where that fails. Each state comes
-out certified, infeasible or unsolved. All in float64, rows of a batch side by side; it knows no
-policies. The states no multiplier can serve are few: they go to a linear programme one by one.
+out certified, infeasible or unsolved. All in float64, rows of a batch side by side; in NumPy, since
+on arrays this small a tensor library takes longer to be called than to compute. It knows no
+policies. States that no multiplier can serve are told first; with three constraints and more they
+go to a linear programme one by one.
 """
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
-from torch import Tensor
 
 from engines.rules.core.box import least_in_box
 
@@ -22,6 +23,9 @@ TOLERANCE = 1e-3  # of a constraint's standard deviation
 STEPS = 100
 ROUNDS = 20  # of the quadratic's own solver, for the few states that need more than one
 NARROW, GOOD, WIDER, FIRST = 0.05, 0.5, 4.0, 4.0
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 class Status(IntEnum):
@@ -40,18 +44,23 @@ class Problem:
     `excess` is (Q - bound) / std, [rows, m, k]: what multipliers are in units of.
     """
 
-    base: Tensor
-    primary: Tensor
+    base: Floats
+    primary: Floats
     alpha: float
-    excess: Tensor
-    std: Tensor
+    excess: Floats
+    std: Floats
 
     @property
-    def real(self) -> Tensor:
+    def real(self) -> Bools:
         """Which places hold a candidate, [rows, k]."""
-        return torch.isfinite(self.base)
+        return np.isfinite(self.base)
 
-    def rows(self, at: Tensor) -> "Problem":
+    @property
+    def alphas(self) -> Floats:
+        """The temperature of every state, [rows, 1]."""
+        return np.full((len(self.base), 1), self.alpha)
+
+    def rows(self, at: Bools | Ints) -> "Problem":
         """Some of the states."""
         return replace(
             self, base=self.base[at], primary=self.primary[at], excess=self.excess[at],
@@ -59,17 +68,20 @@ class Problem:
         )  # fmt: skip
 
     def tilted(
-        self, multipliers: Tensor, alpha: Tensor, slack: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
-        """(log p, g) at multipliers [rows, m] and temperatures alpha [rows, 1]."""
-        gained = (multipliers[:, :, None] * (self.excess + slack)).sum(1)
+        self, multipliers: Floats, alpha: Floats, slack: float = 0.0
+    ) -> tuple[Floats, Floats]:
+        """(p [rows, k], g [rows]) at multipliers [rows, m] and temperatures alpha [rows, 1]."""
+        gained = (multipliers[:, None] @ (self.excess + slack))[:, 0]
         row = self.base + (self.primary + gained) / alpha
-        total = row.logsumexp(-1, keepdim=True)
-        return row - total, alpha[:, 0] * total[:, 0]
+        top = row.max(-1, keepdims=True)
+        weights = np.exp(row - top)
+        total = weights.sum(-1, keepdims=True)
+        return weights / total, (alpha * (top + np.log(total)))[:, 0]
 
-    def margin(self, policy: Tensor) -> Tensor:
+    def margin(self, policy: Floats) -> Floats:
         """How far the worst constraint holds under p [rows, k], in standard deviations."""
-        return (self.excess * policy[:, None]).sum(-1).amin(-1)
+        worst: Floats = (self.excess @ policy[..., None])[..., 0].min(-1)
+        return worst
 
 
 @dataclass(frozen=True)
@@ -78,163 +90,243 @@ class Solution:
     [rows], the latter in standard deviations of the worst constraint.
     """
 
-    policy: Tensor
-    multipliers: Tensor
-    status: Tensor
-    margin: Tensor
+    policy: Floats
+    multipliers: Floats
+    status: Ints
+    margin: Floats
 
 
 def problem(
-    base: Tensor, primary: Tensor, constrained: Tensor, bounds: Tensor, alpha: float
+    base: ArrayLike, primary: ArrayLike, constrained: ArrayLike, bounds: ArrayLike, alpha: float
 ) -> Problem:
     """States as they are given: [rows, k], [rows, k], [rows, m, k], [rows, m] or [m].
 
     A constraint's standard deviation is taken over the state's candidates.
     """
-    base, primary, constrained = base.double(), primary.double(), constrained.double()
-    real = torch.isfinite(base)
-    base = base.log_softmax(-1)
-    count = real.sum(-1)[:, None, None]
-    here = constrained.masked_fill(~real[:, None], 0.0)
-    mean = here.sum(-1, keepdim=True) / count
-    off = (constrained - mean).masked_fill(~real[:, None], 0.0)
-    std = ((off**2).sum(-1, keepdim=True) / count).sqrt()
-    std = torch.where(std > 1e-9, std, torch.ones_like(std))
-    excess = (constrained - bounds.double().expand(here.shape[:2])[..., None]) / std
-    excess = excess.masked_fill(~real[:, None], 0.0)
-    return Problem(base, primary.masked_fill(~real, 0.0), alpha, excess, std[..., 0])
+    near, main, held = (np.asarray(part, dtype=np.float64) for part in (base, primary, constrained))
+    real = np.isfinite(near)
+    top = near.max(-1, keepdims=True)
+    near = near - top - np.log(np.exp(near - top).sum(-1, keepdims=True))
+    count, inside = real.sum(-1)[:, None, None], real[:, None]
+    mean = np.where(inside, held, 0.0).sum(-1, keepdims=True) / count
+    off = np.where(inside, held - mean, 0.0)
+    std = np.sqrt((off**2).sum(-1, keepdims=True) / count)
+    std = np.where(std > 1e-9, std, 1.0)
+    least = np.broadcast_to(np.asarray(bounds, dtype=np.float64), held.shape[:2])
+    excess = np.where(inside, (held - least[..., None]) / std, 0.0)
+    return Problem(near, np.where(real, main, 0.0), alpha, excess, std[..., 0])
 
 
 def solved(given: Problem) -> Solution:
     """The multipliers of every state, with a certificate of what became of it."""
-    rows = len(given.base)
-    alpha = given.base.new_full((rows, 1), given.alpha)
-    multipliers, infeasible = _descended(given, given.excess.new_zeros(given.std.shape), alpha)
-    bad = ~infeasible & ~_certified(given, multipliers)
-    if bool(bad.any()):
-        part = given.rows(bad)
-        again, impossible = _annealed(part)
-        multipliers[bad], infeasible[bad] = again, impossible
-    policy = given.tilted(multipliers, alpha)[0].exp()
-    status = torch.where(_certified(given, multipliers), Status.CERTIFIED, Status.UNSOLVED)
-    status = torch.where(infeasible, Status.INFEASIBLE, status)
-    left = torch.nonzero(status != Status.CERTIFIED)[:, 0]
+    multipliers = np.zeros_like(given.std)
+    hoped = np.nonzero(~_hopeless(given))[0]
+    if len(hoped):
+        part = given if len(hoped) == len(multipliers) else given.rows(hoped)
+        multipliers[hoped] = _descended(part, np.zeros_like(part.std), part.alphas)
+    policy = given.tilted(multipliers, given.alphas)[0]
+    margin = given.margin(policy)
+    status = np.where(margin >= -TOLERANCE, Status.CERTIFIED, Status.UNSOLVED).astype(np.int64)
+    left = np.nonzero(status == Status.UNSOLVED)[0]
     if len(left):
-        policy[left], best = nearest(given.rows(left))
-        status[left[best < -TOLERANCE]] = Status.INFEASIBLE
-    return Solution(policy, multipliers / given.std, status, given.margin(policy))
+        policy[left], multipliers[left], status[left] = _left(given.rows(left))
+        margin = given.margin(policy)
+    return Solution(policy, multipliers / given.std, status, margin)
 
 
-def _certified(given: Problem, multipliers: Tensor) -> Tensor:
-    """Whether the original bounds hold to within the tolerance, [rows]."""
-    alpha = given.base.new_full((len(given.base), 1), given.alpha)
-    return given.margin(given.tilted(multipliers, alpha)[0].exp()) >= -TOLERANCE
+def _hopeless(given: Problem) -> Bools:
+    """States with a constraint that no candidate satisfies, [rows]."""
+    best = np.where(given.real[:, None], given.excess, -np.inf).max(-1)
+    lost: Bools = (best < -TOLERANCE).any(-1)
+    return lost
 
 
-def _annealed(given: Problem) -> tuple[Tensor, Tensor]:
-    """From a temperature as wide as the primary's range down to alpha, halving, warm-started."""
-    top = given.primary.masked_fill(~given.real, float("-inf")).amax(-1)
-    low = given.primary.masked_fill(~given.real, float("inf")).amin(-1)
-    alpha = ((top - low) / 2).clamp(min=given.alpha)[:, None]
-    multipliers = torch.zeros_like(given.std)
-    while True:
-        multipliers, infeasible = _descended(given, multipliers, alpha, ROUNDS)
-        if bool((alpha <= given.alpha).all()):
-            return multipliers, infeasible
-        alpha = (alpha / 2).clamp(min=given.alpha)
+def _left(given: Problem) -> tuple[Floats, Floats, Ints]:
+    """(policy, multipliers, status) of states that a straight descent did not solve.
 
-
-def _caps(given: Problem) -> tuple[Tensor, Tensor]:
-    """(the most a multiplier can be if the state is feasible, the least g then), [rows] each."""
-    inside = (given.primary + given.alpha * given.base).masked_fill(~given.real, float("inf"))
-    top = given.primary.masked_fill(~given.real, float("-inf")).amax(-1)
-    low = given.primary.masked_fill(~given.real, float("inf")).amin(-1)
-    rarest = given.base.masked_fill(~given.real, 0.0).amin(-1)
-    return 2 * (top - low - given.alpha * rarest) / TOLERANCE, inside.amin(-1)
-
-
-def _descended(
-    given: Problem, start: Tensor, alpha: Tensor, rounds: int = 1
-) -> tuple[Tensor, Tensor]:
-    """(multipliers, which states are proven infeasible) after trust-region steps from `start`."""
-    slack = TOLERANCE / 2
-    cap, least = _caps(given)
-    cap = cap[:, None].expand_as(start)
-    multipliers, infeasible = start.clone(), torch.zeros_like(cap[:, 0], dtype=torch.bool)
-    radius = torch.full_like(alpha, FIRST)
-    final = alpha[:, 0] <= given.alpha
-    at = torch.arange(len(start), device=start.device)
-    for _ in range(STEPS):
-        part, lam = given.rows(at), multipliers[at]
-        slope, curve, value = _local(part, lam, alpha[at], slack)
-        lost = final[at] & (value < least[at] - 1e-9 * least[at].abs())
-        infeasible[at] = lost
-        going = ~lost & (_slope_left(slope, lam, cap[at]) > slack)
-        if not bool(going.any()):
-            break
-        at, lam, part = at[going], lam[going], part.rows(going)
-        slope, curve, value = slope[going], curve[going], value[going]
-        room = radius[at] * alpha[at]
-        step = least_in_box(
-            slope, curve, (-lam).maximum(-room), (cap[at] - lam).minimum(room), rounds
-        )
-        expected = -(
-            (slope * step).sum(-1) + (step * (curve @ step[..., None])[..., 0]).sum(-1) / 2
-        )
-        actual = value - part.tilted(lam + step, alpha[at], slack)[1]
-        reach = step.abs().amax(-1, keepdim=True)
-        good = actual >= NARROW * expected
-        multipliers[at] = torch.where(good[:, None], lam + step, lam)
-        wide = (actual >= GOOD * expected)[:, None] & (reach >= room * (1 - 1e-9))
-        grown = torch.where(wide, radius[at] * WIDER, radius[at])
-        radius[at] = torch.where(good[:, None], grown, reach / alpha[at] / WIDER)
-    return multipliers, infeasible
-
-
-def _local(
-    given: Problem, multipliers: Tensor, alpha: Tensor, slack: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient [rows, m], ridged Hessian [rows, m, m] and value [rows] of the dual."""
-    logp, value = given.tilted(multipliers, alpha, slack)
-    p = logp.exp()[:, None]
-    relaxed = given.excess + slack
-    slope = (relaxed * p).sum(-1)
-    off = relaxed - slope[..., None]
-    curve = (off * p) @ off.transpose(-1, -2) / alpha[..., None]
-    size = curve.diagonal(dim1=-2, dim2=-1).mean(-1)
-    ridge = (1e-9 * size + 1e-12)[:, None, None] * torch.eye(
-        curve.shape[-1], dtype=p.dtype, device=p.device
-    )
-    return slope, curve + ridge, value
-
-
-def _slope_left(slope: Tensor, multipliers: Tensor, cap: Tensor) -> Tensor:
-    """The largest component of the projected gradient on [0, cap], [rows]."""
-    down = torch.where(multipliers < cap, (-slope).clamp(min=0), torch.zeros_like(slope))
-    up = torch.where(multipliers > 0, slope.clamp(min=0), torch.zeros_like(slope))
-    return torch.maximum(down, up).amax(-1)
-
-
-def nearest(given: Problem) -> tuple[Tensor, Tensor]:
-    """(the policy of every state whose worst constraint is best, how well it does), [rows, k] and
-    [rows]. With one constraint that is one token.
+    What can be solved at all is annealed; the others, and those where that fails as well, come as
+    close as can be.
     """
-    if given.excess.shape[1] == 1:
-        slack = given.excess[:, 0].masked_fill(~given.real, float("-inf"))
-        best, place = slack.max(-1)
-        return torch.nn.functional.one_hot(place, slack.shape[-1]).to(slack.dtype), best
+    policy, best = nearest(given)
+    multipliers = np.zeros_like(given.std)
+    status = np.where(best < -TOLERANCE, Status.INFEASIBLE, Status.UNSOLVED).astype(np.int64)
+    feasible = np.nonzero(status == Status.UNSOLVED)[0]
+    if len(feasible):
+        part = given.rows(feasible)
+        found = _annealed(part)
+        tilted = part.tilted(found, part.alphas)[0]
+        fits = part.margin(tilted) >= -TOLERANCE
+        multipliers[feasible] = found
+        policy[feasible[fits]], status[feasible[fits]] = tilted[fits], Status.CERTIFIED
+    return policy, multipliers, status
+
+
+def _span(given: Problem) -> tuple[Floats, Floats]:
+    """(largest, smallest) primary reward of a state's candidates, [rows] each."""
+    top = np.where(given.real, given.primary, -np.inf).max(-1)
+    return top, np.where(given.real, given.primary, np.inf).min(-1)
+
+
+def _annealed(given: Problem) -> Floats:
+    """Multipliers: from a temperature as wide as the primary's range, halved down to alpha."""
+    top, low = _span(given)
+    alpha = np.maximum((top - low) / 2, given.alpha)[:, None]
+    multipliers = np.zeros_like(given.std)
+    while True:
+        multipliers = _descended(given, multipliers, alpha, ROUNDS)
+        if (alpha <= given.alpha).all():
+            return multipliers
+        alpha = np.maximum(alpha / 2, given.alpha)
+
+
+def _caps(given: Problem) -> tuple[Floats, Floats]:
+    """(the most a multiplier can be if the state is feasible, the least g then), [rows] each."""
+    real = given.real
+    base = np.where(real, given.base, 0.0)
+    inside = np.where(real, given.primary + given.alpha * base, np.inf)
+    top, low = _span(given)
+    return 2 * (top - low - given.alpha * base.min(-1)) / TOLERANCE, inside.min(-1)
+
+
+@dataclass
+class Descent:
+    """States on their way: where each is, its dual there and how far a step may go.
+
+    `at` [n] are their places among all, `cap` and `least` as of `_caps`, `slope` [n, m], `curve`
+    [n, m, m] and `value` [n] the dual at `lam` [n, m].
+    """
+
+    given: Problem
+    at: Ints
+    lam: Floats
+    alpha: Floats
+    radius: Floats
+    cap: Floats
+    least: Floats
+    slope: Floats
+    curve: Floats
+    value: Floats
+
+    def rows(self, which: Bools) -> "Descent":
+        """Some of them."""
+        return Descent(
+            self.given.rows(which), self.at[which], self.lam[which], self.alpha[which],
+            self.radius[which], self.cap[which], self.least[which], self.slope[which],
+            self.curve[which], self.value[which],
+        )  # fmt: skip
+
+    def stepped(self, rounds: int) -> None:
+        """One trust-region step of every state, taken where the dual falls as it should."""
+        room = self.radius * self.alpha
+        low, high = np.maximum(-self.lam, -room), np.minimum(self.cap - self.lam, room)
+        step = least_in_box(self.slope, self.curve, low, high, rounds)
+        bent = (self.curve @ step[..., None])[..., 0]
+        expected = -((self.slope + bent / 2) * step).sum(-1)
+        slope, curve, value = _local(self.given, self.lam + step, self.alpha)
+        actual = self.value - value
+        reach = np.abs(step).max(-1, keepdims=True)
+        good = actual >= NARROW * expected
+        wide = (actual >= GOOD * expected)[:, None] & (reach >= room * (1 - 1e-9))
+        grown = np.where(wide, self.radius * WIDER, self.radius)
+        self.radius = np.where(good[:, None], grown, reach / self.alpha / WIDER)
+        self.lam = np.where(good[:, None], self.lam + step, self.lam)
+        self.slope = np.where(good[:, None], slope, self.slope)
+        self.curve = np.where(good[:, None, None], curve, self.curve)
+        self.value = np.where(good, value, self.value)
+
+
+def _descended(given: Problem, start: Floats, alpha: Floats, rounds: int = 1) -> Floats:
+    """Multipliers after trust-region steps from `start`; a state seen to be infeasible stops."""
+    cap, least = _caps(given)
+    # While alpha is above its own value the bound on g does not hold yet.
+    least = np.where(alpha[:, 0] <= given.alpha, least - 1e-9 * np.abs(least), -np.inf)
+    multipliers = start.copy()
+    now = Descent(
+        given, np.arange(len(start)), start, alpha, np.full_like(alpha, FIRST),
+        np.broadcast_to(cap[:, None], start.shape), least, *_local(given, start, alpha),
+    )  # fmt: skip
+    for _ in range(STEPS):
+        ended = (now.value < now.least) | (_slope_left(now) <= TOLERANCE / 2)
+        if ended.any():
+            multipliers[now.at] = now.lam
+            now = now.rows(~ended)
+        if not len(now.at):
+            break
+        now.stepped(rounds)
+    multipliers[now.at] = now.lam
+    return multipliers
+
+
+def _local(given: Problem, multipliers: Floats, alpha: Floats) -> tuple[Floats, Floats, Floats]:
+    """Gradient [rows, m], ridged Hessian [rows, m, m] and value [rows] of the dual.
+
+    Of bounds that are lower by half the tolerance.
+    """
+    slack = TOLERANCE / 2
+    p, value = given.tilted(multipliers, alpha, slack)
+    relaxed = given.excess + slack
+    slope = (relaxed @ p[..., None])[..., 0]
+    off = relaxed - slope[..., None]
+    curve = (off * p[:, None]) @ off.swapaxes(-1, -2) / alpha[..., None]
+    return slope, ridged(curve), value
+
+
+def ridged(curve: Floats) -> Floats:
+    """[rows, m, m] with what keeps it from being singular."""
+    size = curve.trace(axis1=-2, axis2=-1) / curve.shape[-1]
+    ridge = (1e-9 * size + 1e-12)[:, None, None] * np.eye(curve.shape[-1])
+    found: Floats = curve + ridge
+    return found
+
+
+def _slope_left(now: Descent) -> Floats:
+    """The largest component of the projected gradient on [0, cap], [rows]."""
+    down = np.where(now.lam < now.cap, np.maximum(-now.slope, 0), 0.0)
+    up = np.where(now.lam > 0, np.maximum(now.slope, 0), 0.0)
+    found: Floats = np.maximum(down, up).max(-1)
+    return found
+
+
+def nearest(given: Problem) -> tuple[Floats, Floats]:
+    """(the policy of every state whose worst constraint is best, how well it does), [rows, k] and
+    [rows]. With one constraint that is one token, with two a mixture of two.
+    """
+    constraints = given.excess.shape[1]
+    if constraints <= 2:
+        return _of_two(given)
     found = [closest(excess, real) for excess, real in zip(given.excess, given.real, strict=True)]
-    best = given.base.new_tensor([value for _, value in found])
-    return torch.stack([policy for policy, _ in found]), best
+    return np.stack([policy for policy, _ in found]), np.array([value for _, value in found])
 
 
-def closest(excess: Tensor, real: Tensor) -> tuple[Tensor, float]:
+def _of_two(given: Problem) -> tuple[Floats, Floats]:
+    """`nearest` for one or two constraints: the best mixture of any two candidates, [rows, k]."""
+    one, two = given.excess[:, 0], given.excess[:, -1]
+    ahead = one - two
+    # a·t + b·(1 - t) has both constraints equal at t; where neither side is ahead, a by itself.
+    apart = ahead[:, :, None] - ahead[:, None]
+    share = np.divide(-ahead[:, None], apart, out=np.ones_like(apart), where=apart != 0)
+    share = np.where((share >= 0) & (share <= 1), share, 1.0)
+    worst = np.minimum(
+        share * one[:, :, None] + (1 - share) * one[:, None],
+        share * two[:, :, None] + (1 - share) * two[:, None],
+    )
+    both = given.real[:, :, None] & given.real[:, None]
+    flat = np.where(both, worst, -np.inf).reshape(len(one), -1)
+    rows, place = np.arange(len(one)), flat.argmax(-1)
+    first, second = np.divmod(place, one.shape[-1])
+    policy = np.zeros_like(one)
+    policy[rows, first] += share[rows, first, second]
+    policy[rows, second] += 1 - share[rows, first, second]
+    return policy, flat[rows, place]
+
+
+def closest(excess: Floats, real: Bools) -> tuple[Floats, float]:
     """(the policy of one state whose worst constraint is best, how well it does).
 
     `excess` [m, k] in standard deviations. A small linear programme.
     """
-    policy = torch.zeros_like(excess[0])
-    here = excess[:, real].cpu().numpy()
+    policy = np.zeros_like(excess[0])
+    here = excess[:, real]
     count = here.shape[1]
     found = linprog(
         np.append(np.zeros(count), -1.0),
@@ -246,5 +338,5 @@ def closest(excess: Tensor, real: Tensor) -> tuple[Tensor, float]:
     )
     weights = np.clip(found.x[:count], 0, None)
     weights = weights / weights.sum()
-    policy[real] = torch.as_tensor(weights, dtype=policy.dtype, device=policy.device)
+    policy[real] = weights
     return policy, float((here @ weights).min())

@@ -60,11 +60,8 @@ def settled(
 
     Greedy: the best candidate that satisfies every bound, else the least violating one.
     """
-    table = torch.tensor(worth, dtype=torch.float64).T
-    given = problem(
-        torch.tensor(base, dtype=torch.float64)[None], table[0][None], table[1:][None],
-        torch.tensor(bounds, dtype=torch.float64), alpha,
-    )  # fmt: skip
+    table = np.array(worth, dtype=np.float64).T
+    given = problem([base], table[:1], table[None, 1:], bounds, alpha)
     if greedy:
         place, _, worst = (float(one[0]) for one in argmax(given))
         taken = "satisfied" if worst >= 0 else "violated"

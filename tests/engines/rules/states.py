@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from engines.rules.core.dual import Problem, problem
+from engines.rules.core.dual import Floats, Problem, problem
 
 SEED = 20_260
-State = tuple[Tensor, Tensor, Tensor, Tensor]
+State = tuple[Floats, Floats, Floats, Floats]
 
 
 def feasible(
@@ -32,7 +32,7 @@ def feasible(
     reached = (rewards * (3 * normal(count, candidates)).softmax(-1)[:, None]).sum(-1)
     below = torch.rand(count, constraints, generator=random, dtype=torch.float64) * 0.2 * spread
     below[kind == 3] = 0
-    return base, primary, rewards, reached - below
+    return base.numpy(), primary.numpy(), rewards.numpy(), (reached - below).numpy()
 
 
 def stated(state: State, alpha: float = 1.0) -> Problem:

@@ -2,20 +2,20 @@
 
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import minimize
-from torch import Tensor
+from scipy.special import softmax
 
 from engines.rules.core.box import least_in_box
 from engines.rules.core.closed import Form, quadratic
-from engines.rules.core.dual import TOLERANCE, Status, closest, problem, solved
+from engines.rules.core.dual import TOLERANCE, Floats, Status, closest, nearest, problem, solved
 from tests.engines.rules.states import feasible, stated
 
 FORMS: tuple[Form, ...] = ("newton", "expansion")
 
 
-def expected(policy: Tensor, constrained: Tensor) -> Tensor:
-    return (policy[:, None] * constrained).sum(-1)
+def expected(policy: Floats, constrained: Floats) -> Floats:
+    found: Floats = (policy[:, None] * constrained).sum(-1)
+    return found
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 30.0, 1000.0])
@@ -26,12 +26,12 @@ def test_feasible_states_are_certified(constraints: int, spread: float) -> None:
     assert (found.status == Status.INFEASIBLE).sum() == 0
     assert (found.status == Status.UNSOLVED).sum() <= 0.001 * len(base)
     certified = found.status == Status.CERTIFIED
-    std = constrained.std(-1, correction=0)
-    std = torch.where(std > 1e-9, std, torch.ones_like(std))
+    std = constrained.std(-1)
+    std = np.where(std > 1e-9, std, 1.0)
     short = (bounds - expected(found.policy, constrained)) / std
     assert short[certified].max() <= TOLERANCE * (1 + 1e-6)
     assert (found.multipliers >= 0).all()
-    assert found.policy.sum(-1).sub(1).abs().max() < 1e-9
+    assert np.abs(found.policy.sum(-1) - 1).max() < 1e-9
 
 
 @pytest.mark.parametrize("constraints", [1, 2, 3])
@@ -40,7 +40,7 @@ def test_the_policy_is_the_best_one(constraints: int) -> None:
     state = feasible(24, constraints, candidates=5)
     found = solved(stated(state))
     for row in range(24):
-        base, primary, constrained, bounds = (part[row].numpy() for part in state)
+        base, primary, constrained, bounds = (part[row] for part in state)
 
         def lost(x: np.ndarray, base: np.ndarray = base, primary: np.ndarray = primary) -> float:
             p = np.clip(x, 1e-12, None)
@@ -51,18 +51,18 @@ def test_the_policy_is_the_best_one(constraints: int) -> None:
             {"type": "ineq", "fun": lambda x, q=q, b=b: x @ q - b}
             for q, b in zip(constrained, bounds, strict=True)
         ]
-        start = found.policy[row].numpy()
+        start = found.policy[row]
         best = minimize(lost, start, bounds=[(0, 1)] * 5, constraints=rules, method="SLSQP")
         assert lost(start) <= best.fun + 0.01 * (1 + float(found.multipliers[row].sum()))
 
 
 def test_slack_constraints_have_no_multiplier() -> None:
     base, primary, constrained, _ = feasible(200, 3)
-    tilted = (base + primary).softmax(-1)
+    tilted = softmax(base + primary, axis=-1)
     bounds = expected(tilted, constrained) - 0.01
     found = solved(problem(base, primary, constrained, bounds, 1.0))
     assert (found.multipliers == 0).all()
-    assert torch.allclose(found.policy, tilted)
+    assert np.allclose(found.policy, tilted)
 
 
 def test_one_multiplier_grows_with_its_bound() -> None:
@@ -76,14 +76,27 @@ def test_one_multiplier_grows_with_its_bound() -> None:
 @pytest.mark.parametrize("constraints", [1, 2, 3])
 def test_infeasible_states_are_marked_and_come_as_close_as_can_be(constraints: int) -> None:
     base, primary, constrained, _ = feasible(100, constraints)
-    bounds = constrained.amax(-1) + 0.1
+    bounds = constrained.max(-1) + 0.1
     given = problem(base, primary, constrained, bounds, 1.0)
     found = solved(given)
     assert (found.status == Status.INFEASIBLE).all()
     assert (found.margin < 0).all()
-    uniform = given.margin(torch.full_like(base, 0.1))
+    uniform = given.margin(np.full_like(base, 0.1))
     assert (found.margin >= uniform - 1e-9).all()
-    assert (found.margin >= given.excess.transpose(1, 2).amin(-1).amax(-1) - 1e-9).all()
+    assert (found.margin >= given.excess.min(1).max(-1) - 1e-9).all()
+
+
+@pytest.mark.parametrize("constraints", [1, 2])
+def test_two_candidates_come_as_close_as_a_linear_programme(constraints: int) -> None:
+    base, primary, constrained, bounds = feasible(120, constraints)
+    base = np.where(np.random.default_rng(1).random(base.shape) < 0.2, -np.inf, base)
+    given = problem(base, primary, constrained, bounds + 0.5, 1.0)
+    policy, best = nearest(given)
+    for row in range(120):
+        assert best[row] == pytest.approx(closest(given.excess[row], given.real[row])[1], abs=1e-8)
+    assert np.allclose(given.margin(policy), best)
+    assert np.allclose(policy.sum(-1), 1)
+    assert (policy[~given.real] == 0).all()
 
 
 def test_each_infeasible_state_is_told_from_a_feasible_one() -> None:
@@ -91,8 +104,8 @@ def test_each_infeasible_state_is_told_from_a_feasible_one() -> None:
     base, primary, constrained, bounds = feasible(300, 3)
     given = problem(base, primary, constrained, bounds + 0.8, 1.0)
     found = solved(given)
-    best = torch.tensor([closest(given.excess[i], given.real[i])[1] for i in range(300)])
-    clear = best.abs() > 2 * TOLERANCE
+    best = np.array([closest(given.excess[i], given.real[i])[1] for i in range(300)])
+    clear = np.abs(best) > 2 * TOLERANCE
     assert 30 < (best < 0).sum() < 270
     assert ((found.status == Status.INFEASIBLE) == (best < 0))[clear].all()
 
@@ -102,19 +115,19 @@ def test_states_side_by_side_are_states_alone() -> None:
     together = solved(stated(state))
     for row in range(0, 40, 7):
         alone = solved(stated(tuple(part[row : row + 1] for part in state)))  # type: ignore[arg-type]
-        assert torch.allclose(alone.policy[0], together.policy[row], atol=1e-9)
+        assert np.allclose(alone.policy[0], together.policy[row], atol=1e-9)
 
 
 def test_places_without_a_candidate_get_nothing() -> None:
     base, primary, constrained, bounds = feasible(60, 2)
     wider = [
-        torch.cat([part, torch.full_like(part[..., :3], pad)], -1)
-        for part, pad in ((base, -torch.inf), (primary, 50.0), (constrained, 50.0))
+        np.concatenate([part, np.full_like(part[..., :3], pad)], -1)
+        for part, pad in ((base, -np.inf), (primary, 50.0), (constrained, 50.0))
     ]
     narrow = solved(problem(base, primary, constrained, bounds, 1.0))
     wide = solved(problem(wider[0], wider[1], wider[2], bounds, 1.0))
     assert (wide.policy[:, 10:] == 0).all()
-    assert torch.allclose(wide.policy[:, :10], narrow.policy, atol=1e-9)
+    assert np.allclose(wide.policy[:, :10], narrow.policy, atol=1e-9)
 
 
 def test_closed_forms_are_right_where_the_dual_is_quadratic() -> None:
@@ -123,7 +136,7 @@ def test_closed_forms_are_right_where_the_dual_is_quadratic() -> None:
     exact = solved(stated(state, 1.0))
     for form in FORMS:
         near = quadratic(stated(state, 1.0), form)
-        assert (near.policy - exact.policy).abs().median() < 0.01
+        assert np.median(np.abs(near.policy - exact.policy)) < 0.01
 
 
 def test_closed_forms_break_constraints_and_say_so() -> None:
@@ -132,20 +145,19 @@ def test_closed_forms_break_constraints_and_say_so() -> None:
         found = quadratic(given, form)
         broken = found.margin < -TOLERANCE
         assert ((found.status == Status.UNSOLVED) == broken).all()
-        assert 0.1 < broken.double().mean() < 0.9
+        assert 0.1 < broken.mean() < 0.9
 
 
 def test_the_box_holds_and_nothing_in_it_is_better() -> None:
-    random = torch.Generator().manual_seed(3)
-    root = torch.randn(200, 3, 3, generator=random, dtype=torch.float64)
-    curve = root @ root.transpose(-1, -2) + 1e-6 * torch.eye(3, dtype=torch.float64)
-    slope = torch.randn(200, 3, generator=random, dtype=torch.float64)
-    low, high = -torch.rand(200, 3, generator=random), torch.rand(200, 3, generator=random)
-    low, high = low.double(), high.double()
+    random = np.random.default_rng(3)
+    root = random.normal(size=(200, 3, 3))
+    curve = root @ root.swapaxes(-1, -2) + 1e-6 * np.eye(3)
+    slope = random.normal(size=(200, 3))
+    low, high = -random.random((200, 3)), random.random((200, 3))
     step = least_in_box(slope, curve, low, high, rounds=20)
     assert ((step >= low) & (step <= high)).all()
     pull = slope + (curve @ step[..., None])[..., 0]
     inside = (step > low + 1e-9) & (step < high - 1e-9)
-    assert pull[inside].abs().max() < 1e-5
+    assert np.abs(pull[inside]).max() < 1e-5
     assert (pull[step <= low] >= -1e-6).all()
     assert (pull[step >= high] <= 1e-6).all()
