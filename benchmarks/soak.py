@@ -212,19 +212,25 @@ def counted(records: Sequence[Job], log: Sequence[Job]) -> Job:
 
 def verdicts(found: Mapping[str, Any]) -> list[tuple[str, bool]]:
     """What must hold."""
-    tokens, low = found["tokens"], found["server_mb_per_hour"][1]
+    tokens = found["tokens"]
     beyond = tokens["counted"] - tokens["booked"]
     bad = [s for s in found["statuses"] if s.startswith("5") and s != "503"]
     return [
         (f"no 5xx but 503 ({', '.join(bad) or 'none'})", not bad),
         (f"nothing unexpected at clients ({len(found['unexpected'])})", not found["unexpected"]),
         ("every wrong request is a 4xx", found["wrong"] == found["wrong_as_4xx"]),
-        (f"memory flat ({found['server_mb_per_hour'][0]:.1f} MB/h, from {low:.1f})", low <= 0),
+        *(_flat(found, whose) for whose in ("server", "engines")),
         (f"engines idle after {found['idle_after_s']:.2f} s", found["idle_after_s"] < 30),
         (f"engines generated {beyond:.0f} tokens more than was booked "
          f"({beyond / max(1.0, tokens['counted']):.2%}), {tokens['aborted']:.0f} of their requests "
          "aborted: at most two steps each", 0 <= beyond <= STEPS * tokens["aborted"]),
     ]  # fmt: skip
+
+
+def _flat(found: Mapping[str, Any], whose: str) -> tuple[str, bool]:
+    """Whether memory that grows not at all lies within the slope's interval."""
+    slope, low, _ = found[f"{whose}_mb_per_hour"]
+    return f"memory of the {whose} is flat ({slope:.1f} MB/h, from {low:.1f})", low <= 0
 
 
 def main() -> None:

@@ -50,9 +50,11 @@ def test_endings_are_sorted_by_what_was_meant() -> None:
     whole = {
         **found, "idle_after_s": 0.1,
         "tokens": {"booked": 990.0, "counted": 1000.0, "aborted": 5.0},
-        "server_mb_per_hour": (1.0, -2.0, 4.0),
+        "server_mb_per_hour": (1.0, -2.0, 4.0), "engines_mb_per_hour": (9.0, 2.0, 16.0),
     }  # fmt: skip
-    assert [held for _, held in soak.verdicts(whole)] == [False, False, False, True, True, True]
+    assert [held for _, held in soak.verdicts(whole)] == [
+        False, False, False, True, False, True, True,
+    ]  # fmt: skip
 
 
 def test_a_mix_is_drawn_from_its_seed_and_has_all_kinds() -> None:
