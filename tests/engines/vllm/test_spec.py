@@ -1,12 +1,13 @@
 """The configuration: what is refused before anything is loaded, and what is filled in."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from engines.base import EngineError
 from engines.registry import build, kinds
-from engines.vllm.spec import Spec, cpu_defaults, engine_args
+from engines.vllm.spec import ENVIRONMENT, Spec, cpu_defaults, engine_args, prepare_environment
 from tests.engines.vllm.conftest import made
 
 
@@ -27,6 +28,16 @@ def test_what_the_operator_gives_stands(llama: Path) -> None:
     given = {"max_model_len": 128, "num_gpu_blocks_override": 32, "logprobs_mode": "raw_logprobs"}
     args = engine_args(Spec(model=str(llama), engine_args=given), 512)
     assert {name: getattr(args, name) for name in given} == given
+
+
+def test_the_environment_is_filled_in_where_the_operator_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    silent, said = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "VLLM_CPU_KVCACHE_SPACE"
+    monkeypatch.setattr(os, "environ", {said: "7"})
+    prepare_environment()
+    assert os.environ[said] == "7"
+    assert os.environ[silent] == ENVIRONMENT[silent]
 
 
 @pytest.mark.parametrize("length", [64, 512, 4096, 32768])
