@@ -73,7 +73,7 @@ class SitalignOptions(Options):
         None, min_length=1, description="the policy that is tilted; null = an ensemble's reference"
     )
     candidates: int = Param(10, ge=1, le=64, description="tokens considered (the paper's k)")
-    alpha: float = Param(1.0, gt=0, le=1e6, description="weight of the divergence from the base")
+    alpha: float = Param(1.0, ge=1e-6, le=1e6, description="weight of the divergence from the base")
     lambda_solver: Literal["exact", "newton", "expansion"] = Param(
         "exact", description="certified multipliers, or a closed form of the paper's"
     )

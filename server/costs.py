@@ -4,12 +4,12 @@ A request's cost is the rows it holds times the seconds it holds them. It is exp
 (tokens sampled in all, learned per strategy and setting, longer prompts apart from shorter ones)
 times the row-seconds that a row-step of that strategy takes under the present load. It is expected
 twice: as the like of it mostly costs, for whoever asks what one request will cost, and as it costs
-on average, for sums: answers have long tails, so the second is the larger. It knows no strategy and
-no HTTP; what a request may cost at most is `Estimate`'s.
+on average, for sums: answers mostly have long tails, so the second is mostly the larger. It knows
+no strategy and no HTTP; what a request may cost at most is `Estimate`'s.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
 from statistics import fmean
@@ -26,7 +26,7 @@ MEMORY = 0.98
 """Weight of the pace so far at the next request: the last fifty count."""
 ENOUGH = 4
 """Requests of one setting before it is relied on rather than on its strategy as a whole."""
-STEADY = 4.0
+STEADY = 1.0
 """Squared deviations of log prompt lengths that the slope is held to zero with."""
 
 
@@ -63,26 +63,34 @@ class Learned:
         self.recent.append((log(max(1, prompt)), log(max(1, steps))))
 
     def steps(self, prompt: int) -> float:
-        """The row-steps to expect: half of like requests come nearer to it than to any other."""
-        return self._at(prompt) * self._typical
+        """The row-steps to expect: half of like requests are as near to it as half can be."""
+        self._fit()
+        return self._of(prompt) * self._typical
 
     def mean(self, prompt: int) -> float:
         """Row-steps on average."""
-        return self._at(prompt) * self._mean
+        self._fit()
+        return self._of(prompt) * self._mean
 
-    def _at(self, prompt: int) -> float:
-        """What a prompt's length does; fits the line first if requests ended since."""
-        if self._fitted < self.seen:
-            self._fit()
+    def _of(self, prompt: int) -> float:
+        """What a prompt's length does."""
         return exp(self._slope * log(max(1, prompt)))
 
     def _fit(self) -> None:
-        x, y = fmean(one for one, _ in self.recent), fmean(one for _, one in self.recent)
-        xx = sum((one - x) ** 2 for one, _ in self.recent)
-        xy = sum((one - x) * (other - y) for one, other in self.recent)
-        self._slope = xy / (xx + STEADY)
-        rest = sorted(exp(other - self._slope * one) for one, other in self.recent)
-        self._typical, self._mean, self._fitted = typical(rest), fmean(rest), self.seen
+        """A line through all, then one through the half that lies closest together."""
+        if self._fitted == self.seen:
+            return
+        self._slope = slope(self.recent)
+        rest = self._rest()
+        low, high = closest_half(sorted(rest))
+        near = [one for one, r in zip(self.recent, rest, strict=True) if low <= r <= high]
+        self._slope = slope(near)
+        rest = self._rest()
+        self._typical, self._mean, self._fitted = typical(sorted(rest)), fmean(rest), self.seen
+
+    def _rest(self) -> list[float]:
+        """Row-steps of the latest requests without what their prompts' lengths do."""
+        return [exp(steps - self._slope * prompt) for prompt, steps in self.recent]
 
 
 @dataclass(slots=True)
@@ -139,15 +147,29 @@ class Costs:
         _kept(self._paces, kind(made), Pace()).add(held, steps)
 
 
-def typical(values: Sequence[float]) -> float:
-    """What is relatively nearest to half of these sorted, positive values.
+def slope(points: Collection[tuple[float, float]]) -> float:
+    """Of the line through these, by least squares, held to zero where they say little."""
+    x, y = fmean(one for one, _ in points), fmean(one for _, one in points)
+    xx = sum((one - x) ** 2 for one, _ in points)
+    return sum((one - x) * (other - y) for one, other in points) / (xx + STEADY)
 
-    Of all stretches that hold half of them the one with the smallest ratio of its ends, as in the
-    least median of squares (Rousseeuw 1984); in it, what is as far from both ends: their harmonic
-    mean. No tail moves it.
+
+def closest_half(values: Sequence[float]) -> tuple[float, float]:
+    """The ends of the stretch that holds half of these sorted, positive values at the least ratio.
+
+    As in the least median of squares (Rousseeuw 1984): no tail moves it.
     """
-    half = len(values) // 2
-    low, high = min(zip(values, values[half:], strict=False), key=lambda ends: ends[1] / ends[0])
+    return min(
+        zip(values, values[len(values) // 2 :], strict=False), key=lambda ends: ends[1] / ends[0]
+    )
+
+
+def typical(values: Sequence[float]) -> float:
+    """Whose largest relative error over half of these sorted, positive values is the smallest.
+
+    It is as far, relatively, from both ends of their closest half: the ends' harmonic mean.
+    """
+    low, high = closest_half(values)
     return 2 * low * high / (low + high)
 
 

@@ -146,9 +146,10 @@ class Cost(TypedDict):
 class Likely(TypedDict):
     """What the like of a request has cost, as far as that is known.
 
-    `row_seconds`: sequences times the time they are decoded; null before one ended. Both are what
-    such a request mostly costs; `mean_row_seconds` is what it costs on average, by which the queue
-    is weighed. `seen`: how many requests that rests on; with 0 the tokens are the most it may cost.
+    `row_seconds`: sequences times the time they are decoded; null before one ended. It and
+    `generated_tokens` are what such a request mostly costs; `mean_row_seconds` is what it costs on
+    average, by which the queue is weighed. `seen`: how many requests that rests on; with 0 the
+    tokens are the most it may cost.
     """
 
     generated_tokens: float

@@ -16,10 +16,11 @@ from pydantic import Field
 from torch import Tensor
 
 from engines.rules.core.base import Step, Verdict, rule
+from engines.rules.core.box import Floats
 from engines.rules.core.candidates import likeliest, only_at
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.constrained import Solver, answered, argmax
-from engines.rules.core.dual import Floats, Solution, Status, problem
+from engines.rules.core.dual import Solution, Status, problem
 
 
 class Sitalign(Parameters):
@@ -37,7 +38,7 @@ class Sitalign(Parameters):
         None, description="the member that is tilted; null = the reference, else the first"
     )
     candidates: int = Field(10, ge=1, le=64, description="tokens considered (the paper's k)")
-    alpha: float = Field(1.0, gt=0, le=1e6, description="weight of the divergence from the base")
+    alpha: float = Field(1.0, ge=1e-6, le=1e6, description="weight of the divergence from the base")
     solver: Solver = Field(
         "exact", description="certified multipliers, or one of the paper's closed forms"
     )
@@ -68,7 +69,7 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
     if step.greedy:
         best, value, margin = argmax(given)
         chosen = tokens.gather(-1, torch.from_numpy(best).to(tokens)[:, None])[:, 0]
-        states = ["satisfied" if value >= 0 else "violated" for value in margin.tolist()]
+        states = ["satisfied" if one >= 0 else "violated" for one in margin.tolist()]
         notes = {"utility": value.tolist(), "state": states, "margin": finite(margin)}
         return Verdict(base, chosen, notes={**notes, **weighed})
     found = answered(given, asked.solver)

@@ -25,7 +25,7 @@ def test_unknown_is_the_most_it_may_cost() -> None:
     assert found == Expected(400, None, None, 0)
 
 
-def test_the_like_of_it_is_the_median_of_what_was() -> None:
+def test_the_like_of_it_is_expected_as_well_as_can_be() -> None:
     costs, draw = Costs(), random.Random(1)
     errors = []
     for _ in range(400):
@@ -40,16 +40,17 @@ def test_the_like_of_it_is_the_median_of_what_was() -> None:
     )
 
 
-def test_a_tail_moves_the_mean_alone() -> None:
+@pytest.mark.parametrize("lengths", [(50,), (20, 80, 320)])
+def test_a_tail_moves_the_mean_alone(lengths: tuple[int, ...]) -> None:
     costs, draw = Costs(), random.Random(2)
     errors, spent = [], []
     for _ in range(400):
-        slipped = draw.random() < 0.35
+        slipped, prompt = draw.random() < 0.35, asked(draw.choice(lengths))
         real = round(draw.uniform(80, 390) if slipped else draw.gauss(46, 1.5))
         spent.append(real)
-        if (found := costs.expect(asked(), BOUND)).seen >= 20:
+        if (found := costs.expect(prompt, BOUND)).seen >= 20:
             errors.append(abs(found.generated_tokens - real) / real)
-        costs.learn(asked(), BOUND, real, 2.0 * real)
+        costs.learn(prompt, BOUND, real, 2.0 * real)
     assert median(errors) < 0.1
     found = costs.expect(asked(), BOUND)
     assert found.row_seconds == pytest.approx(2 * found.generated_tokens)
@@ -63,7 +64,7 @@ def test_the_typical_is_relatively_nearest_to_half(n: int) -> None:
     values = sorted(math.exp(draw.gauss(4, 1)) for _ in range(n))
 
     def far(guess: float) -> float:
-        """What more than half of the values are at least this near to."""
+        """The least relative distance within which more than half of the values are."""
         return sorted(abs(guess - one) / one for one in values)[n // 2]
 
     best = min(far(values[0] + i * (values[-1] - values[0]) / 5000) for i in range(5001))
@@ -97,7 +98,9 @@ def test_it_never_exceeds_the_bound() -> None:
     for _ in range(10):
         costs.learn(asked(), BOUND, 390, 1.0)
     tight = Estimate(rows=1, generated_tokens=64, engine_requests=1)
-    assert costs.expect(asked(), tight).generated_tokens == 64
+    found = costs.expect(asked(), tight)
+    assert found.generated_tokens == 64
+    assert found.mean_row_seconds == found.row_seconds == pytest.approx(64 / 390)
 
 
 def test_it_follows_a_change() -> None:

@@ -17,18 +17,19 @@ def least_in_box(
 ) -> Floats:
     """argmin of slope·d + d'·curve·d / 2 over low <= d <= high, [rows, n]; 0 is in the box.
 
-    `curve` is [rows, n, n], positive definite. More `rounds` come closer where sides change hands.
+    `curve` is [rows, n, n], positive definite. More `rounds` come closer where sides change hands;
+    they end once all rows have settled.
     """
     if slope.shape[-1] == 1:
         return np.clip(-slope / curve[..., 0], low, high)
     step = np.zeros_like(slope)
-    for _ in range(rounds):
+    for left in reversed(range(rounds)):
         before = step
         step = _swept(step, slope, curve, low, high)
         exact = _on_sides(step, slope, curve, low, high)
         better = value(exact, slope, curve) < value(step, slope, curve)
         step = np.where(better[:, None], exact, step)
-        if np.allclose(step, before, rtol=SETTLED, atol=0):
+        if left and np.allclose(step, before, rtol=SETTLED, atol=0):
             break
     return step
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from engines.rules.core.box import Floats
 from engines.rules.core.closed import quadratic
-from engines.rules.core.dual import Floats, Ints, Problem, Solution, Status, solved
+from engines.rules.core.dual import Ints, Problem, Solution, Status, solved
 
 Solver = Literal["exact", "newton", "expansion"]
 

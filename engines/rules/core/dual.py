@@ -6,8 +6,8 @@ g(lam) = alpha·log sum base·exp((Q1 + sum lam_i·(Qi - bound_i)) / alpha) over
 a trust-region Newton method within a box, with alpha annealed where that fails. Each state comes
 out certified, infeasible or unsolved. All in float64, rows of a batch side by side; in NumPy, since
 on arrays this small a tensor library takes longer to be called than to compute. It knows no
-policies. States that no multiplier can serve are told first; with three constraints and more they
-go to a linear programme one by one.
+policies. States with a constraint that no candidate meets are told first, what else nothing
+satisfies is told after the descent; with three constraints and more by a linear programme for each.
 """
 
 from dataclasses import dataclass, replace
@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 
-from engines.rules.core.box import least_in_box
+from engines.rules.core.box import Floats, least_in_box
 
 TOLERANCE = 1e-3  # of a constraint's standard deviation
 STEPS = 100
 ROUNDS = 20  # of the quadratic's own solver, for the few states that need more than one
+FAR = 1e12  # standard deviations
+SHARP = 1e-12  # of the primary's range: an alpha that float64 cannot tell from less
 NARROW, GOOD, WIDER, FIRST = 0.05, 0.5, 4.0, 4.0
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -39,7 +40,7 @@ class Status(IntEnum):
 @dataclass(frozen=True)
 class Problem:
     """States side by side. `base` [rows, k] log-probabilities, -inf for no candidate; `primary`
-    [rows, k]; `constrained` [rows, m, k] with `bounds` [rows, m]; all float64.
+    [rows, k]; `std` [rows, m] of the constrained rewards; all float64.
 
     `excess` is (Q - bound) / std, [rows, m, k]: what multipliers are in units of.
     """
@@ -88,6 +89,9 @@ class Problem:
 class Solution:
     """`policy` [rows, k], `multipliers` [rows, m] in units of the rewards, `status` and `margin`
     [rows], the latter in standard deviations of the worst constraint.
+
+    Where nothing satisfies all constraints multipliers are 0 or where the descent was given up;
+    where a state is unsolved, the last ones that were tried. `policy` does not come from them then.
     """
 
     policy: Floats
@@ -113,7 +117,9 @@ def problem(
     std = np.sqrt((off**2).sum(-1, keepdims=True) / count)
     std = np.where(std > 1e-9, std, 1.0)
     least = np.broadcast_to(np.asarray(bounds, dtype=np.float64), held.shape[:2])
-    excess = np.where(inside, (held - least[..., None]) / std, 0.0)
+    # Bounds beyond all rewards are as hopeless, or as slack, at this distance.
+    excess = np.clip((held - least[..., None]) / std, -FAR, FAR)
+    excess = np.where(inside, excess, 0.0)
     return Problem(near, np.where(real, main, 0.0), alpha, excess, std[..., 0])
 
 
@@ -174,7 +180,8 @@ def _annealed(given: Problem) -> Floats:
     multipliers = np.zeros_like(given.std)
     while True:
         multipliers = _descended(given, multipliers, alpha, ROUNDS)
-        if (alpha <= given.alpha).all():
+        # One that is never sharp enough stays unsolved.
+        if (alpha <= np.maximum(given.alpha, SHARP * (top - low)[:, None])).all():
             return multipliers
         alpha = np.maximum(alpha / 2, given.alpha)
 
@@ -192,8 +199,9 @@ def _caps(given: Problem) -> tuple[Floats, Floats]:
 class Descent:
     """States on their way: where each is, its dual there and how far a step may go.
 
-    `at` [n] are their places among all, `cap` and `least` as of `_caps`, `slope` [n, m], `curve`
-    [n, m, m] and `value` [n] the dual at `lam` [n, m].
+    `at` [n] are their places among all, `cap` [n, m] the most a multiplier can be, `least` [n] the
+    least dual of a feasible state, `slope` [n, m], `curve` [n, m, m] and `value` [n] the dual at
+    `lam` [n, m].
     """
 
     given: Problem
@@ -302,7 +310,7 @@ def _of_two(given: Problem) -> tuple[Floats, Floats]:
     """`nearest` for one or two constraints: the best mixture of any two candidates, [rows, k]."""
     one, two = given.excess[:, 0], given.excess[:, -1]
     ahead = one - two
-    # a·t + b·(1 - t) has both constraints equal at t; where neither side is ahead, a by itself.
+    # a·t + b·(1 - t) has both constraints equal at t; where both lean to one side, a by itself.
     apart = ahead[:, :, None] - ahead[:, None]
     share = np.divide(-ahead[:, None], apart, out=np.ones_like(apart), where=apart != 0)
     share = np.where((share >= 0) & (share <= 1), share, 1.0)
@@ -311,7 +319,7 @@ def _of_two(given: Problem) -> tuple[Floats, Floats]:
         share * two[:, :, None] + (1 - share) * two[:, None],
     )
     both = given.real[:, :, None] & given.real[:, None]
-    flat = np.where(both, worst, -np.inf).reshape(len(one), -1)
+    flat = np.where(both, worst, -np.inf).reshape(len(one), one.shape[-1] ** 2)
     rows, place = np.arange(len(one)), flat.argmax(-1)
     first, second = np.divmod(place, one.shape[-1])
     policy = np.zeros_like(one)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from engines.rules.core.dual import Floats, Problem, problem
+from engines.rules.core.box import Floats
+from engines.rules.core.dual import Problem, problem
 
 SEED = 20_260
 State = tuple[Floats, Floats, Floats, Floats]

@@ -1,13 +1,15 @@
 """Every state is certified, proven infeasible or one of very few unsolved; slack costs nothing."""
 
+import time
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from engines.rules.core.box import least_in_box
+from engines.rules.core.box import Floats, least_in_box
 from engines.rules.core.closed import Form, quadratic
-from engines.rules.core.dual import TOLERANCE, Floats, Status, closest, nearest, problem, solved
+from engines.rules.core.dual import TOLERANCE, Status, closest, nearest, problem, solved
 from tests.engines.rules.states import feasible, stated
 
 FORMS: tuple[Form, ...] = ("newton", "expansion")
@@ -110,12 +112,45 @@ def test_each_infeasible_state_is_told_from_a_feasible_one() -> None:
     assert ((found.status == Status.INFEASIBLE) == (best < 0))[clear].all()
 
 
-def test_states_side_by_side_are_states_alone() -> None:
-    state = feasible(40, 2, spread=3.0)
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+def test_states_side_by_side_are_states_alone(constraints: int) -> None:
+    """Also where hopeless, jointly infeasible, annealed and easy ones lie between each other."""
+    base, primary, constrained, bounds = feasible(40, constraints, spread=3.0)
+    bounds[::3] += 300.0
+    bounds[1::4] += 2.4
+    primary[2::5] *= 300.0
+    state = base, primary, constrained, bounds
     together = solved(stated(state))
-    for row in range(0, 40, 7):
-        alone = solved(stated(tuple(part[row : row + 1] for part in state)))  # type: ignore[arg-type]
-        assert np.allclose(alone.policy[0], together.policy[row], atol=1e-9)
+    assert set(together.status.tolist()) >= {Status.CERTIFIED, Status.INFEASIBLE}
+    for row in range(40):
+        alone = solved(stated(tuple(one[row : row + 1] for one in state)))  # type: ignore[arg-type]
+        assert alone.status[0] == together.status[row]
+        assert np.allclose(alone.policy[0], together.policy[row], atol=1e-7)
+        assert np.allclose(alone.multipliers[0], together.multipliers[row], rtol=1e-5)
+
+
+@pytest.mark.parametrize("constraints", [1, 2, 3])
+@pytest.mark.parametrize("bound", [1e308, -1e308])
+def test_bounds_beyond_everything_are_hopeless_or_slack(constraints: int, bound: float) -> None:
+    base, primary, constrained, _ = feasible(6, constraints)
+    found = solved(problem(base, primary, constrained, np.full(constraints, bound), 1.0))
+    assert (found.status == (Status.INFEASIBLE if bound > 0 else Status.CERTIFIED)).all()
+    assert np.isfinite(found.policy).all()
+
+
+def test_the_smallest_alpha_ends_soon() -> None:
+    base, primary, constrained, bounds = feasible(20, 2, spread=30.0)
+    began = time.perf_counter()
+    found = solved(problem(base, primary, constrained, bounds, 1e-6))
+    assert time.perf_counter() - began < 20
+    assert np.allclose(found.policy.sum(-1), 1)
+
+
+@pytest.mark.parametrize(("gained", "status"), [(0.5, Status.CERTIFIED), (-0.5, Status.INFEASIBLE)])
+def test_one_candidate_satisfies_all_or_nothing_does(gained: float, status: Status) -> None:
+    found = solved(problem([[0.0]], [[1.0]], [[[gained]]], [0.0], 1.0))
+    assert found.status[0] == status
+    assert found.policy.tolist() == [[1.0]]
 
 
 def test_places_without_a_candidate_get_nothing() -> None:
