@@ -27,7 +27,7 @@ from rich.console import Console
 
 from benchmarks import look_aheads, random_llama
 from benchmarks.overhead import show, summed
-from benchmarks.policy_loops import PlainLoop, coordinated
+from benchmarks.policy_loops import PlainLoop, asked, stepped
 from benchmarks.servers import ENGINE_ARGS
 from engines.base import Engine, Rule, Sampling
 from engines.registry import build
@@ -163,39 +163,51 @@ async def share(bench: Bench) -> AsyncIterator[Row]:
 
 async def loops(bench: Bench) -> AsyncIterator[Row]:
     """The ensemble's throughput with each rule over a coordinator's and over a plain loop's."""
-    for name, rule in RULES.items():
-        greedy = asking(name).temperature == 0
-        plain = PlainLoop(list(bench.paths.values()), bench.together.cast, rule, greedy)
-        for concurrent in bench.loads:
-            arms = looped(bench, name, plain, concurrent)
-            found = await rounds(bench, concurrent, arms)
-            ours = found.pop(name)
-            for other, values in found.items():
-                ratios = [mine / theirs for mine, theirs in zip(ours, values, strict=True)]
-                yield summed(bench.shape, concurrent, f"{name} / {other}", ratios)
+    others = [apart(name, path) for name, path in bench.paths.items() if name != MEMBERS[0]]
+    paths = list(bench.paths.values())
+    try:
+        for engine in others:
+            await engine.start()
+        for name, rule in RULES.items():
+            plain = PlainLoop(paths, bench.together.cast, rule, asking(name).temperature == 0)
+            for concurrent in bench.loads:
+                arms = looped(bench, name, [bench.alone, *others], plain, concurrent)
+                found = await rounds(bench, concurrent, arms)
+                ours = found.pop(name)
+                for other, values in found.items():
+                    ratios = [mine / theirs for mine, theirs in zip(ours, values, strict=True)]
+                    yield summed(bench.shape, concurrent, f"{name} / {other}", ratios)
+    finally:
+        for engine in others:
+            await engine.stop()
 
 
-def looped(bench: Bench, rule: str, plain: PlainLoop, concurrent: int) -> dict[str, Measure]:
-    """Tokens a second of so many clients: the ensemble's with this rule, and both loops'."""
+def looped(
+    bench: Bench, rule: str, engines: Sequence[Engine], plain: PlainLoop, concurrent: int
+) -> dict[str, Measure]:
+    """Tokens a second of so many clients: the ensemble's with this rule, and the loops'."""
 
-    async def coordinator() -> float:
-        await coordinated(bench.alone, len(MEMBERS), [prompt() for _ in range(concurrent)], OUTPUT)
-        return concurrent * OUTPUT
+    async def coordinator() -> None:
+        await asked(engines, [prompt() for _ in range(concurrent)], OUTPUT)
 
-    async def loop() -> float:
+    async def sessions() -> None:
+        await stepped(bench.alone, len(MEMBERS), [prompt() for _ in range(concurrent)], OUTPUT)
+
+    async def loop() -> None:
         plain.decoded([prompt() for _ in range(concurrent)], OUTPUT)
-        return concurrent * OUTPUT
 
-    def timed(told: Measure) -> Measure:
+    def timed(run: Callable[[], Awaitable[None]]) -> Measure:
         async def a_second() -> float:
             began = time.perf_counter()
-            return await told() / (time.perf_counter() - began)
+            await run()
+            return concurrent * OUTPUT / (time.perf_counter() - began)
 
         return a_second
 
     return {
         rule: lambda: rate(bench.together, rule, concurrent),
-        "coordinator over sessions": timed(coordinator),
+        "coordinator over three engines": timed(coordinator),
+        "coordinator over sessions of one": timed(sessions),
         "plain Hugging Face loop": timed(loop),
     }
 
@@ -216,6 +228,11 @@ PARTS: Mapping[str, tuple[str, Callable[[Bench], AsyncIterator[Row]]]] = {
 }
 
 
+def apart(name: str, path: str) -> Engine:
+    """An engine of one policy."""
+    return build(name, {"kind": "vllm", "model": path, "engine_args": ENGINE_ARGS})
+
+
 @asynccontextmanager
 async def engines(
     shape: str, rounds: int, loads: Sequence[int], out: Console
@@ -226,7 +243,7 @@ async def engines(
         for seed, path in enumerate(paths.values()):
             random_llama.write(Path(path), seed=seed, **SHAPES[shape])
         args = {**ENGINE_ARGS, "worker_extension_cls": EXTENSION}
-        alone = build("alone", {"kind": "vllm", "model": paths["one"], "engine_args": ENGINE_ARGS})
+        alone = apart("alone", paths["one"])
         spec = {"kind": "ensemble", "members": paths, "rewards": REWARDS, "engine_args": args}
         together = build("together", spec)
         assert isinstance(alone, VllmEngine)

@@ -1,10 +1,10 @@
 """What a policy ensemble is compared with: the same choice for each token made outside of it.
 
-A coordinator steps one session for each policy, token by token; a plain loop holds the policies as
-transformers loads them, a cache each, and decodes its requests as one batch. Both get the best
-case: the coordinator's sessions share one model's weights, so that they share its batches as well,
-its choice costs next to nothing, whatever the rule, and the loop's requests begin and end together.
-They know no benchmark.
+A coordinator asks an engine for each policy what comes next, token by token, with the prefix cache
+to go on from; or it steps open sessions over one engine, the best case that there can be: they
+share one model's weights and its batches. A plain loop holds the policies as transformers loads
+them, a cache each, and decodes its requests, which begin and end together, as one batch. A
+coordinator's choice costs next to nothing, whatever the rule. They know no benchmark.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.base import Rule, Sampling
+from engines.base import Engine, Rule, Sampling
 from engines.rules.core.base import Step, Verdict
 from engines.rules.core.cast import Cast
 from engines.rules.core.registry import checked, find
@@ -26,16 +26,25 @@ TOP = 10
 Row = dict[int, float]
 
 
-async def coordinated(
+async def asked(engines: Sequence[Engine], prompts: Sequence[Sequence[int]], limit: int) -> None:
+    """Answers all prompts at once, `limit` tokens each, by what each engine finds likely next."""
+
+    async def answered(ids: list[int]) -> None:
+        for _ in range(limit):
+            rows = await asyncio.gather(*(engine.next_logprobs(ids, TOP) for engine in engines))
+            ids.append(likeliest(rows))
+
+    await asyncio.gather(*(answered(list(ids)) for ids in prompts))
+
+
+async def stepped(
     engine: VllmEngine, policies: int, prompts: Sequence[Sequence[int]], limit: int
 ) -> None:
     """Answers all prompts at once, `limit` tokens each, through a session per policy and prompt."""
-    await asyncio.gather(*(_coordinated(engine, policies, ids, limit) for ids in prompts))
+    await asyncio.gather(*(_stepped(engine, policies, ids, limit) for ids in prompts))
 
 
-async def _coordinated(
-    engine: VllmEngine, policies: int, prompt: Sequence[int], limit: int
-) -> None:
+async def _stepped(engine: VllmEngine, policies: int, prompt: Sequence[int], limit: int) -> None:
     sampling = Sampling(temperature=0, ignore_eos=True, logprobs=TOP)
     async with AsyncExitStack() as stack:
         open_ = [
