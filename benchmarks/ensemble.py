@@ -27,7 +27,7 @@ from rich.console import Console
 
 from benchmarks import look_aheads, random_llama
 from benchmarks.overhead import show, summed
-from benchmarks.policy_loops import PlainLoop, asked, stepped
+from benchmarks.policy_loops import PlainLoop, coordinated, stepped
 from benchmarks.servers import ENGINE_ARGS
 from engines.base import Engine, Rule, Sampling
 from engines.registry import build
@@ -164,12 +164,11 @@ async def share(bench: Bench) -> AsyncIterator[Row]:
 async def loops(bench: Bench) -> AsyncIterator[Row]:
     """The ensemble's throughput with each rule over a coordinator's and over a plain loop's."""
     others = [apart(name, path) for name, path in bench.paths.items() if name != MEMBERS[0]]
-    paths = list(bench.paths.values())
+    plain = PlainLoop(list(bench.paths.values()), bench.together.cast)
     try:
         for engine in others:
             await engine.start()
-        for name, rule in RULES.items():
-            plain = PlainLoop(paths, bench.together.cast, rule, asking(name).temperature == 0)
+        for name in RULES:
             for concurrent in bench.loads:
                 arms = looped(bench, name, [bench.alone, *others], plain, concurrent)
                 found = await rounds(bench, concurrent, arms)
@@ -188,13 +187,15 @@ def looped(
     """Tokens a second of so many clients: the ensemble's with this rule, and the loops'."""
 
     async def coordinator() -> None:
-        await asked(engines, [prompt() for _ in range(concurrent)], OUTPUT)
+        await coordinated(engines, [prompt() for _ in range(concurrent)], OUTPUT)
 
     async def sessions() -> None:
         await stepped(bench.alone, len(MEMBERS), [prompt() for _ in range(concurrent)], OUTPUT)
 
     async def loop() -> None:
-        plain.decoded([prompt() for _ in range(concurrent)], OUTPUT)
+        greedy = asking(rule).temperature == 0
+        prompts = [prompt() for _ in range(concurrent)]
+        plain.decoded(prompts, OUTPUT, RULES[rule], greedy=greedy)
 
     def timed(run: Callable[[], Awaitable[None]]) -> Measure:
         async def a_second() -> float:

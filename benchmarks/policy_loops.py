@@ -26,7 +26,9 @@ TOP = 10
 Row = dict[int, float]
 
 
-async def asked(engines: Sequence[Engine], prompts: Sequence[Sequence[int]], limit: int) -> None:
+async def coordinated(
+    engines: Sequence[Engine], prompts: Sequence[Sequence[int]], limit: int
+) -> None:
     """Answers all prompts at once, `limit` tokens each, by what each engine finds likely next."""
 
     async def answered(ids: list[int]) -> None:
@@ -73,22 +75,22 @@ def likeliest(rows: Sequence[Row]) -> int:
 class PlainLoop:
     """The policies as transformers loads them."""
 
-    def __init__(self, paths: Sequence[str], cast: Cast, rule: Rule, greedy: bool) -> None:
-        """Loads all of them, in their checkpoints' own precision, as the engine does.
-
-        `greedy`: temperature 0, else 1.
-        """
+    def __init__(self, paths: Sequence[str], cast: Cast) -> None:
+        """Loads all of them, in their checkpoints' own precision, as the engine does."""
         from transformers import AutoModelForCausalLM
 
         self._models = [
             AutoModelForCausalLM.from_pretrained(path, dtype="auto").eval() for path in paths
         ]
-        self._cast, self._rule = cast, find(rule.name)
-        self._asked, self._greedy = checked(rule.name, rule.parameters, cast), greedy
+        self._cast = cast
 
     @torch.inference_mode()
-    def decoded(self, prompts: Sequence[Sequence[int]], limit: int) -> Tensor:
-        """[prompts, limit] tokens; prompts are of equal length."""
+    def decoded(
+        self, prompts: Sequence[Sequence[int]], limit: int, rule: Rule, *, greedy: bool
+    ) -> Tensor:
+        """[prompts, limit] tokens; prompts are of equal length. `greedy`: temperature 0, else 1."""
+        choose = find(rule.name).choose
+        asked = checked(rule.name, rule.parameters, self._cast)
         unread, caches = torch.tensor(prompts), [None] * len(self._models)
         said = []
         for _ in range(limit):
@@ -97,8 +99,8 @@ class PlainLoop:
                 out = model(unread, past_key_values=caches[at], use_cache=True)
                 caches[at] = out.past_key_values
                 rows.append(out.logits[:, -1].float())
-            step = Step(self._cast, torch.stack(rows), self._greedy)
-            unread = _token(self._rule.choose(step, self._asked))[:, None]
+            step = Step(self._cast, torch.stack(rows), greedy)
+            unread = _token(choose(step, asked))[:, None]
             said.append(unread)
         return torch.cat(said, 1)
 

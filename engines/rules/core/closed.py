@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from engines.rules.core.box import least_in_box
-from engines.rules.core.dual import TOLERANCE, Problem, Solution, Status, ridged
+from engines.rules.core.dual import TOLERANCE, Problem, Solution, Status, moments
 
 Form = Literal["newton", "expansion"]
 MOST, ROUNDS = 1e12, 20
@@ -24,13 +24,11 @@ def quadratic(given: Problem, form: Form) -> Solution:
     """
     none = np.zeros_like(given.std)
     p = np.exp(given.base) if form == "expansion" else given.tilted(none, given.alphas)[0]
-    slope = (given.excess @ p[..., None])[..., 0]
-    off = given.excess - slope[..., None]
+    slope, off, curve = moments(given.excess, p, given.alphas)
     if form == "expansion":
         primary = given.primary - (given.primary * p).sum(-1, keepdims=True)
         slope = slope + (off @ (primary * p)[..., None])[..., 0] / given.alpha
-    curve = (off * p[:, None]) @ off.swapaxes(-1, -2) / given.alpha
-    multipliers = least_in_box(slope, ridged(curve), none, none + MOST, ROUNDS)
+    multipliers = least_in_box(slope, curve, none, none + MOST, ROUNDS)
     policy = given.tilted(multipliers, given.alphas)[0]
     margin = given.margin(policy)
     status = np.where(margin >= -TOLERANCE, Status.CERTIFIED, Status.UNSOLVED).astype(np.int64)

@@ -90,8 +90,8 @@ class Solution:
     """`policy` [rows, k], `multipliers` [rows, m] in units of the rewards, `status` and `margin`
     [rows], the latter in standard deviations of the worst constraint.
 
-    Where nothing satisfies all constraints multipliers are 0 or where the descent was given up;
-    where a state is unsolved, the last ones that were tried. `policy` does not come from them then.
+    Multipliers are 0 where nothing satisfies all constraints and, where a state is unsolved, the
+    last ones that were tried; `policy` does not come from them then.
     """
 
     policy: Floats
@@ -272,19 +272,21 @@ def _local(given: Problem, multipliers: Floats, alpha: Floats) -> tuple[Floats, 
     """
     slack = TOLERANCE / 2
     p, value = given.tilted(multipliers, alpha, slack)
-    relaxed = given.excess + slack
-    slope = (relaxed @ p[..., None])[..., 0]
-    off = relaxed - slope[..., None]
+    slope, _, curve = moments(given.excess + slack, p, alpha)
+    return slope, curve, value
+
+
+def moments(excess: Floats, p: Floats, alpha: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of constraints [rows, m, k] under p [rows, k]: means, what is off them, covariance / alpha.
+
+    [rows, m], [rows, m, k] and [rows, m, m], with what keeps the last from being singular.
+    """
+    mean = (excess @ p[..., None])[..., 0]
+    off = excess - mean[..., None]
     curve = (off * p[:, None]) @ off.swapaxes(-1, -2) / alpha[..., None]
-    return slope, ridged(curve), value
-
-
-def ridged(curve: Floats) -> Floats:
-    """[rows, m, m] with what keeps it from being singular."""
     size = curve.trace(axis1=-2, axis2=-1) / curve.shape[-1]
     ridge = (1e-9 * size + 1e-12)[:, None, None] * np.eye(curve.shape[-1])
-    found: Floats = curve + ridge
-    return found
+    return mean, off, curve + ridge
 
 
 def _slope_left(now: Descent) -> Floats:
