@@ -27,6 +27,7 @@ from monitors.core.registry import build
 
 REWARD = Path(__file__).resolve().parent.parent / "testbed" / "weights" / "reward"
 AGENTS = {"agents": ["one", "two"], "target": "reward"}
+ALL = {"skip_agreed": None, "plausible": 0.0}  # the paper's: every candidate, always
 TILT = {"base": "one", "primary": "reward", "constrained": ["reward"], "thresholds": [0.0]}
 # Strategy, candidates p, tokens looked ahead L, tokens of a candidate M.
 CASES = (
@@ -47,7 +48,7 @@ async def measured(
     await reward.start()
     for name, p, ahead, block in CASES:
         params: Row = {"candidates": p, "lookahead": ahead, "block": block}
-        params |= {**AGENTS, "skip_agreed": None} if name == "collab" else TILT
+        params |= {**AGENTS, **ALL} if name == "collab" else TILT
         found = []
         for number in range(rounds + 1):
             asked = request(engine, reward, name, params, prompt(), number)

@@ -100,13 +100,13 @@ class PlainLoop:
                 caches[at] = out.past_key_values
                 rows.append(out.logits[:, -1].float())
             step = Step(self._cast, torch.stack(rows), greedy)
-            unread = _token(choose(step, asked))[:, None]
+            unread = _token(choose(step, asked), step)[:, None]
             said.append(unread)
         return torch.cat(said, 1)
 
 
-def _token(verdict: Verdict) -> Tensor:
+def _token(verdict: Verdict, step: Step) -> Tensor:
     """[rows] the tokens that the rule settled, or drew."""
     if verdict.tokens is not None:
         return verdict.tokens
-    return torch.multinomial(verdict.logits.softmax(-1), 1)[:, 0]
+    return torch.multinomial(verdict.spoken(step).softmax(-1), 1)[:, 0]

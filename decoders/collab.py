@@ -4,14 +4,16 @@ Source: arXiv 2503.21720. The utility of a token v of agent j is Q_j(v) - alphaÂ
 target reward of where agent j leads after v (`rollout`, the paper's), of the text as it stands
 with v (`prefix_reward`), or the advantage of a target that is itself a member of the ensemble
 (`implicit`, decided inside the engine). The KL of the agent's next token from the reference is the
-same for all its tokens, so it arbitrates between agents only. Ties go to the agent named first and
-to its likelier token. Blocks of more than one token are sampled, and cost less per token; agents
-may then be separate models, even with different tokenizers, that take turns where words begin.
+same for all its tokens, so it arbitrates between agents only. Tokens below a tenth of an agent's
+best are no candidates (arXiv 2210.15097): one estimate among many that errs is enough to take a
+token that nobody would say. Ties go to the agent named first and to its likelier token. Blocks of
+more than one token are sampled, and cost less per token; agents may then be separate models, even
+with different tokenizers, that take turns where words begin.
 """
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from math import log
+from math import inf, log
 from typing import Literal
 
 from pydantic import Field as Param
@@ -76,8 +78,9 @@ class CollabOptions(Options):
         "stands without an estimate; null = never"
     )  # fmt: skip
     plausible: float = Param(
-        0.1, ge=0, le=1, description="implicit: least share of an agent's best probability"
-    )
+        0.1, ge=0, le=1, description="a token is no candidate whose probability is below this "
+        "share of its agent's best; the paper: 0; not for blocks"
+    )  # fmt: skip
 
 
 def implicit(options: CollabOptions) -> Rule:
@@ -192,7 +195,15 @@ async def proposed(run: Run, options: CollabOptions, done: Sequence[int]) -> lis
     # Of one agent the mixture is the agent itself.
     needed = options.alpha > 0 and (len(agents) > 1 or options.reference != "mixture")
     reference = options.reference if needed else "none"
-    return await candidates(run, done, agents, options.candidates, options.block, reference)
+    found = await candidates(run, done, agents, options.candidates, options.block, reference)
+    return found if options.block > 1 else plausible(found, options.plausible)
+
+
+def plausible(found: Sequence[Candidate], share: float) -> list[Candidate]:
+    """Candidates, best first of each agent, that have a share of their agent's best probability."""
+    firsts: dict[str | None, float] = {}
+    cut = log(share) if share else -inf
+    return [one for one in found if one.logprob >= firsts.setdefault(one.agent, one.logprob) + cut]
 
 
 def cost(candidate: Candidate, options: CollabOptions) -> float:

@@ -41,6 +41,7 @@ PROMPTS = 504
 AIM = 1.2
 # What the paper set, in rewards of another scale.
 PAPER: Mapping[str, Any] = {"candidates": 10, "alpha": 1.0, "lookahead": 20}
+PLAUSIBLE = 0.1  # of an agent's best probability; the paper considers every candidate
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,12 @@ class Settings:
         return Arm(f"{name}[{policy},{shown}]", decoding, self._sampling(1.0), samples)
 
     def collab(self, temperature: float = 0.0, **params: Any) -> Arm:
-        """Collab with these parameters; those of the paper where nothing is said."""
+        """Collab with these parameters; the paper's candidates where nothing is said."""
         own: dict[str, Any] = {
             "agents": list(self.policies),
             "candidates": self.candidates,
             "target": self.target,
+            "plausible": 0.0,
         }
         own |= params
         named = {**params, **({"agents": len(params["agents"])} if "agents" in params else {})}
@@ -268,6 +270,7 @@ async def modes(found: Found, settings: Settings, chosen: Chosen) -> None:
         "utility": "implicit",
         "target": settings.wish,
         "candidates": settings.many,
+        "plausible": PLAUSIBLE,
     }
     await found.ask(settings.collab(**implicit, alpha=0.0))
 
@@ -287,10 +290,11 @@ async def samples(found: Found, settings: Settings, chosen: Chosen) -> None:
 
 
 async def paper(found: Found, settings: Settings, chosen: Chosen) -> None:
-    """As many candidates as the paper has, and all that it says."""
-    await found.ask(settings.collab(**chosen.ahead, candidates=settings.many))
-    await found.ask(settings.collab(**chosen.prefix, candidates=settings.many))
-    await found.ask(settings.collab(**PAPER))
+    """As many candidates as the paper has, and all that it says; each also of plausible tokens."""
+    many = {"candidates": settings.many}
+    for params in ({**chosen.ahead, **many}, {**chosen.prefix, **many}, PAPER):
+        await found.ask(settings.collab(**params))
+        await found.ask(settings.collab(**params, plausible=PLAUSIBLE))
 
 
 async def agents(found: Found, settings: Settings, chosen: Chosen) -> None:

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from engines.rules.core.base import Step, Verdict, rule
-from engines.rules.core.candidates import likeliest
+from engines.rules.core.candidates import proposed
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.divergence import MIXTURE, NONE, divergence
 
@@ -53,24 +53,19 @@ class Collab(Parameters):
 def collab(step: Step, asked: Collab) -> Verdict:
     """The token with the highest utility over all agents; ties go to the agent named first."""
     names = list(asked.agents or step.cast.policies)
-    places = torch.tensor([step.cast.members.index(name) for name in names])
-    agents = step.logprobs[places.to(step.logits.device)]
-    tokens, values = likeliest(agents, asked.candidates)
+    tokens, values = proposed(step, names, asked.candidates)
     utility = step.advantage(asked.target, tokens)
-    kl = (
-        divergence(step, agents, asked.reference)
-        if asked.alpha
-        else torch.zeros_like(values[:, :, 0])
-    )
+    kl = divergence(step, names, asked.reference if asked.alpha else NONE)
     worth = utility - asked.alpha * kl[:, :, None]
     cut = math.log(asked.plausible) if asked.plausible else float("-inf")
     # Also what is forbidden: it is -inf, and below any cut of a row that allows something.
     out = (values < values[..., :1] + cut) | torch.isneginf(values)
     worth = worth.masked_fill(out, float("-inf"))
-    return picked(step, places, tokens, worth, kl)
+    places = torch.tensor([step.place(name) for name in names], device=kl.device)
+    return picked(places, tokens, worth, kl)
 
 
-def picked(step: Step, places: Tensor, tokens: Tensor, worth: Tensor, kl: Tensor) -> Verdict:
+def picked(places: Tensor, tokens: Tensor, worth: Tensor, kl: Tensor) -> Verdict:
     """The best of [agents, rows, candidates]; of equals the first agent's likeliest."""
     _, rows, width = worth.shape
     flat = worth.permute(1, 0, 2).reshape(rows, -1)
@@ -78,11 +73,10 @@ def picked(step: Step, places: Tensor, tokens: Tensor, worth: Tensor, kl: Tensor
     each = torch.arange(rows, device=at.device)
     agent = at // width
     chosen = tokens.permute(1, 0, 2).reshape(rows, -1)[each, at]
-    speakers = places.to(at.device)[agent]
     best = worth.amax(-1)
     notes = {
         "utility": flat[each, at].tolist(),
         "kl": kl[agent, each].tolist(),
         "best": best.T.tolist(),
     }
-    return Verdict(step.logits[speakers, each], chosen, speakers, notes)
+    return Verdict(tokens=chosen, speakers=places[agent], notes=notes)

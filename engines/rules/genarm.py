@@ -5,7 +5,6 @@ advantage of its own kind, and the one that those models are trained for. The so
 the sum by (1 + alpha) and draws at temperature T / (1 + alpha); at T that is this sum itself.
 """
 
-import torch
 from pydantic import Field
 
 from engines.rules.core.base import Step, Verdict, rule
@@ -36,4 +35,4 @@ def genarm(step: Step, asked: Genarm) -> Verdict:
     row = step.of(asked.base)
     for name, alpha in zip(asked.rewards, asked.alphas, strict=True):
         row = row + alpha * step.of(step.cast.rewards[name].member)
-    return Verdict(row.masked_fill(torch.logical_not(step.allowed), float("-inf")))
+    return Verdict(row.masked_fill(step.forbidden, float("-inf")))

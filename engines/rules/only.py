@@ -20,7 +20,7 @@ class Only(Parameters):
 @rule("only", Only)
 def only(step: Step, asked: Only) -> Verdict:
     """One policy speaks all the time."""
-    index = step.cast.members.index(asked.policy)
+    index = step.place(asked.policy)
     # Its logits as they are: also the last digit is that of the policy alone.
     logits = step.logits[index]
     speakers = torch.full((logits.shape[0],), index, dtype=torch.long, device=logits.device)

@@ -7,7 +7,7 @@ all members each time. What is said itself is the first agent's; the candidates 
 from pydantic import Field
 
 from engines.rules.core.base import Step, Verdict, rule
-from engines.rules.core.candidates import likeliest
+from engines.rules.core.candidates import proposed
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.divergence import MIXTURE, NONE, against, divergence
 
@@ -35,16 +35,15 @@ class Propose(Parameters):
 def propose(step: Step, asked: Propose) -> Verdict:
     """Each agent's likeliest tokens, with its divergence from the reference, in the notes."""
     names = list(asked.agents or step.cast.policies)
-    places = [step.cast.members.index(name) for name in names]
-    agents = step.logprobs[places]
-    tokens, values = likeliest(agents, asked.candidates)
+    tokens, values = proposed(step, names, asked.candidates)
+    logprobs = values - step.normalizers[step.places(names)]
     notes = {
         "agents": [names] * tokens.shape[1],
         "tokens": tokens.transpose(0, 1).tolist(),
-        "logprobs": values.transpose(0, 1).tolist(),
-        "kl": divergence(step, agents, asked.reference).T.tolist(),
+        "logprobs": logprobs.transpose(0, 1).tolist(),
+        "kl": divergence(step, names, asked.reference).T.tolist(),
     }
     if asked.reference != NONE:
-        row = against(step, agents, asked.reference).expand_as(agents)
-        notes["reference"] = row.gather(-1, tokens).transpose(0, 1).tolist()
-    return Verdict(step.logits[places[0]], notes=notes)
+        found = against(step, names, asked.reference, tokens)
+        notes["reference"] = found.transpose(0, 1).tolist()
+    return Verdict(step.logits[step.place(names[0])], notes=notes)

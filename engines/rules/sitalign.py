@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engines.rules.core.base import Step, Verdict, rule
 from engines.rules.core.box import Floats
-from engines.rules.core.candidates import likeliest, only_at
+from engines.rules.core.candidates import likeliest
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.constrained import Solver, answered, argmax
 from engines.rules.core.dual import Solution, Status, problem
@@ -58,8 +58,9 @@ class Sitalign(Parameters):
 def sitalign(step: Step, asked: Sitalign) -> Verdict:
     """The base policy tilted to the primary reward, constrained ones kept above their bounds."""
     cast = step.cast
-    base = step.of(asked.base or cast.reference or cast.members[0])
-    tokens, logprobs = likeliest(base, asked.candidates)
+    place = step.place(asked.base or cast.reference or cast.members[0])
+    tokens, values = likeliest(step.logits[place], asked.candidates)
+    logprobs = values - step.normalizers[place]
     gained = advantages(step, asked, tokens)
     worth = gained.double().numpy(force=True)
     given = problem(
@@ -71,12 +72,11 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
         chosen = tokens.gather(-1, torch.from_numpy(best).to(tokens)[:, None])[:, 0]
         states = ["satisfied" if one >= 0 else "violated" for one in margin.tolist()]
         notes = {"utility": value.tolist(), "state": states, "margin": finite(margin)}
-        return Verdict(base, chosen, notes={**notes, **weighed})
+        return Verdict(step.logits[place], tokens=chosen, notes={**notes, **weighed})
     found = answered(given, asked.solver)
     with np.errstate(divide="ignore"):
-        policy = torch.from_numpy(np.log(found.policy))
-    row = only_at(tokens, policy.to(base), base)
-    return Verdict(row, notes={**told(found), **weighed})
+        policy = torch.from_numpy(np.log(found.policy)).to(values)
+    return Verdict(policy, among=tokens, notes={**told(found), **weighed})
 
 
 def advantages(step: Step, asked: Sitalign, tokens: Tensor) -> Tensor:

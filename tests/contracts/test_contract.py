@@ -15,6 +15,7 @@ from engines.table import Spec, TableEngine
 from monitors.core.base import Message, Monitor, MonitorError, Score, Stage
 from server.settings.spec import BudgetSpec, EngineSpec, KeySpec, MonitorSpec, Settings
 from tests.server.api.live import SCRIPT, Live, chunks, engine, fault, running, settings, user
+from tests.waiting import until
 
 PARALLEL, BEST = "parallel_thinking", "best_of_n"
 
@@ -171,7 +172,7 @@ async def test_a_waiting_stream_is_kept_alive() -> None:
     async with running(settings({"keep_alive_s": 0.1}, limits=limits), table) as live:
         body: dict[str, Any] = {"messages": [user("hm")], "max_tokens": 30, "ignore_eos": True}
         busy = asyncio.create_task(live.chat(**body))
-        await asyncio.sleep(0.05)
+        await until(lambda: live.engine.running == 1)
         waiting = await live.chat(**body, stream=True, decoding="extended_thinking")
         assert waiting.text.startswith(": keep-alive\n\n: keep-alive")
         assert len(chunks(waiting)) > 20

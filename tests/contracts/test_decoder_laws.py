@@ -18,6 +18,7 @@ from engines.table import Spec, TableEngine
 from tests.fakes import requests
 from tests.fakes.policies import JitteredPool, pool
 from tests.fakes.requests import AUTOREGRESSIVE, THINKER, Jittered, Whole, whole
+from tests.waiting import until
 
 EVERY = pytest.mark.parametrize("name", AUTOREGRESSIVE)
 WITH_NULL = [name for name in AUTOREGRESSIVE if find(name).null is not None]
@@ -150,9 +151,7 @@ async def test_cancelling_ends_everything(name: str) -> None:
     await engine.start()
     task = asyncio.create_task(whole(request(engine, name, stream_events=True)))
     await asyncio.sleep(0.03)
-    async with asyncio.timeout(5):
-        while not engine.running:  # noqa: ASYNC110  (it may be with a monitor)
-            await asyncio.sleep(0)
+    await until(lambda: engine.running > 0)  # it may be with a monitor
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -18,6 +18,7 @@ from engines.diffusion.engine import DiffusionEngine
 from tests.contracts.engine_calls import freed
 from tests.fakes import canvases, requests
 from tests.fakes.requests import DIFFUSION, Whole, whole
+from tests.waiting import until
 
 EVERY = pytest.mark.parametrize("name", DIFFUSION)
 PARAMS: dict[str, dict[str, Any]] = {
@@ -114,8 +115,7 @@ async def test_closing_ends_everything(
 @EVERY
 async def test_cancelling_ends_everything(name: str, engine: DiffusionEngine) -> None:
     task = asyncio.create_task(whole(request(engine, name, LONG[name], max_tokens=128)))
-    await asyncio.sleep(0.03)
-    assert engine.running > 0
+    await until(lambda: engine.running > 0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

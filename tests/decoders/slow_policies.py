@@ -77,7 +77,7 @@ class World:
 
 def collab(
     world: World, agents: Sequence[str], reward: str, *, p: int, alpha: float, ahead: int,
-    steps: int, reference: str = "mixture", token_form: bool = False,
+    steps: int, reference: str = "mixture", token_form: bool = False, plausible: float = 0.1,
 ) -> Slow:  # fmt: skip
     """The token of the highest utility over all agents, `steps` times."""
     found = Slow()
@@ -90,7 +90,10 @@ def collab(
         for name in agents:
             own = each[name]
             kl = max(0.0, float(np.sum(np.exp(own) * (own - against))))
-            for v in world.likeliest(own, p):
+            top = world.likeliest(own, p)
+            for v in top:
+                if np.exp(own[v]) < plausible * np.exp(own[top[0]]):
+                    continue
                 left = min(ahead, steps - len(found.tokens) - 1)
                 q = world.value(name, [*found.tokens, v], left, reward)
                 cost = own[v] - against[v] if token_form else kl

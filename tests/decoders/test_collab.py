@@ -54,6 +54,8 @@ def said(result: Whole) -> list[int]:
 FORMS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"utility": "rollout", "lookahead": 4}, {"ahead": 4}),
     ({"utility": "prefix_reward"}, {"ahead": 0}),
+    ({"utility": "prefix_reward", "plausible": 0.0}, {"ahead": 0, "plausible": 0.0}),
+    ({"utility": "prefix_reward", "plausible": 0.7}, {"ahead": 0, "plausible": 0.7}),
     ({"utility": "prefix_reward", "reference": "base"}, {"ahead": 0, "reference": "base"}),
     ({"utility": "rollout", "lookahead": 2, "kl": "token"}, {"ahead": 2, "token_form": True}),
 ]

@@ -14,6 +14,7 @@ from engines.base import EngineDeadError, EngineError, Finish, Sampling, Unsuppo
 from engines.reference import ReferenceEngine, build
 from engines.table import byte_tokenizer
 from tests.contracts.engine_calls import GREEDY, whole
+from tests.waiting import until
 
 EXTRA_END = 40  # a second end of sequence, from the generation configuration
 
@@ -74,7 +75,7 @@ async def test_padding_ids_count_as_known(engine: ReferenceEngine) -> None:
 
 async def test_stopping_ends_running_calls(engine: ReferenceEngine) -> None:
     tasks = [asyncio.create_task(whole(engine, [1], GREEDY, 120)) for _ in range(3)]
-    await asyncio.sleep(0.02)
+    await until(lambda: engine.running == 3)
     await engine.stop()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(one, EngineDeadError) for one in ended), ended

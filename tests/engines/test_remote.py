@@ -21,6 +21,7 @@ from engines.remote import RemoteEngine, build
 from engines.table import byte_tokenizer
 from tests.contracts.engine_calls import GREEDY, whole
 from tests.fakes.upstream import Scripted, scripted
+from tests.waiting import until
 
 ONE = {"choices": [{"text": "a", "token_ids": [64], "finish_reason": "length"}]}
 
@@ -134,7 +135,7 @@ async def test_stopping_ends_running_calls(engine: RemoteEngine, upstream: Scrip
     upstream.answers["/v1/completions"] = (200, [chunk("a", [64])])
     upstream.hold = True
     task = asyncio.create_task(whole(engine, [1], GREEDY, 9))
-    await asyncio.sleep(0.1)
+    await until(lambda: engine.running == 1)
     await engine.stop()
     with pytest.raises(EngineDeadError):
         await asyncio.wait_for(task, 2.0)

@@ -24,6 +24,7 @@ from engines.base import (
 from engines.table import TableEngine, build, byte_tokenizer
 from engines.tokenizer import TemplateFault
 from tests.contracts.engine_calls import GREEDY, whole
+from tests.waiting import until
 
 TOKENIZER = byte_tokenizer()
 
@@ -145,7 +146,7 @@ async def test_it_fails_where_it_is_told_to(kind: str, error: type[Exception]) -
 async def test_stopping_ends_running_calls() -> None:
     engine = await made(token_seconds=0.01)
     task = asyncio.create_task(whole(engine, asked(engine, "hi"), GREEDY, 1000))
-    await asyncio.sleep(0.03)
+    await until(lambda: engine.running == 1)
     await engine.stop()
     with pytest.raises(EngineDeadError):
         await task

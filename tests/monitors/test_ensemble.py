@@ -9,6 +9,7 @@ from monitors.core.base import Calibration, MonitorError, Score, Stage, Unreadab
 from monitors.core.protected import Protected
 from monitors.core.registry import Parts, build
 from tests.fakes.monitors import Told
+from tests.waiting import until
 
 STORED = Calibration("margin", 1.0, 2.0, threshold=0.5)
 
@@ -114,9 +115,7 @@ async def test_members_are_asked_side_by_side_and_end_with_the_caller() -> None:
     before = asyncio.all_tasks()
     stuck = [told(name, 0.0, stuck=True) for name in "ab"]
     call = asyncio.create_task(score(ensemble(*stuck)))
-    for _ in range(200):
-        await asyncio.sleep(0.001)
-    assert all(member.read for member in stuck)
+    await until(lambda: all(member.read for member in stuck))
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call

@@ -18,6 +18,7 @@ from server.readiness import State
 from server.settings import Settings
 from tests.fakes.monitors import Told
 from tests.fakes.requests import SINGLE
+from tests.waiting import until
 
 Made = Callable[..., Fleet]
 
@@ -57,13 +58,6 @@ async def running(fleet: Fleet) -> AsyncIterator[Fleet]:
         yield fleet
     finally:
         await fleet.stop()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    # The watcher looks and tells nobody, so this looks as well.
-    async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_engines_start_side_by_side(settings: Settings, fleet_of: Made) -> None:

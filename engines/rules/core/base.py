@@ -12,7 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engines.rules.core.cast import Cast, Parameters
+from engines.rules.core.cast import Cast, Parameters, RuleFault
+
+Where = Tensor | slice
+CACHED = 2**17  # values, half a megabyte
 
 
 @dataclass(frozen=True)
@@ -28,26 +31,61 @@ class Step:
     greedy: bool = False
 
     @cached_property
-    def logprobs(self) -> Tensor:
-        """Natural log-probabilities, [policies, rows, vocabulary]."""
-        return self.logits.log_softmax(-1)
+    def normalizers(self) -> Tensor:
+        """What each policy's logits are above its log-probabilities, [policies, rows, 1]."""
+        parts = torch.split(self.logits, few(self.logits), 1)
+        return torch.cat([_normalizers(part) for part in parts], 1)
 
     @cached_property
-    def allowed(self) -> Tensor:
-        """Which tokens may be drawn, [rows, vocabulary]."""
-        return ~torch.isneginf(self.logits[0])
+    def forbidden(self) -> Tensor:
+        """Which tokens may not be drawn, [rows, vocabulary]."""
+        return torch.isneginf(self.logits[0])
+
+    def place(self, member: str) -> int:
+        """Where a member stands among the policies."""
+        return self.cast.members.index(member)
+
+    def places(self, members: Sequence[str]) -> Where:
+        """The same of several, as an index."""
+        return where([self.place(member) for member in members], self.logits)
 
     def of(self, member: str) -> Tensor:
-        """One member's log-probabilities, [rows, vocabulary]."""
-        return self.logprobs[self.cast.members.index(member)]
+        """One member's natural log-probabilities, [rows, vocabulary]."""
+        place = self.place(member)
+        return self.logits[place] - self.normalizers[place]
+
+    def of_tokens(self, member: str, tokens: Tensor) -> Tensor:
+        """The same of tokens [..., rows, k] only: a vocabulary's worth of memory is slow."""
+        place = self.place(member)
+        return at(self.logits[place], tokens) - self.normalizers[place]
 
     def advantage(self, reward: str, tokens: Tensor) -> Tensor:
         """beta·log(member / reference) of tokens [..., rows, k]; 0 where forbidden."""
         found = self.cast.rewards[reward]
-        ratio = at(self.of(found.member), tokens)
+        ratio = self.of_tokens(found.member, tokens)
         if found.reference is not None:
-            ratio = ratio - at(self.of(found.reference), tokens)
-        return (found.beta * ratio).masked_fill(~at(self.allowed, tokens), 0.0)
+            ratio = ratio - self.of_tokens(found.reference, tokens)
+        return (found.beta * ratio).masked_fill(at(self.logits[0], tokens).isneginf(), 0.0)
+
+
+def _normalizers(logits: Tensor) -> Tensor:
+    """Their logsumexp. In steps, since torch's own also looks for rows that forbid everything."""
+    peaks = logits.amax(-1, keepdim=True)
+    return (logits - peaks).exp_().sum(-1, keepdim=True).log_().add_(peaks)
+
+
+def where(places: Sequence[int], of: Tensor) -> Where:
+    """Places in `of` as an index: neighbours are a slice, since that copies nothing."""
+    first = places[0]
+    if [*places] == [*range(first, first + len(places))]:
+        return slice(first, first + len(places))
+    return torch.tensor(places, device=of.device)
+
+
+def few(logits: Tensor) -> int:
+    """Rows of [policies, rows, vocabulary] that stay in a cache while they are worked on."""
+    each = max(1, logits[:, :1].numel())
+    return max(1, CACHED // each) if logits.device.type == "cpu" else max(1, logits.shape[1])
 
 
 def at(row: Tensor, tokens: Tensor) -> Tensor:
@@ -60,15 +98,29 @@ class Verdict:
     """What a rule says of each row.
 
     `logits` [rows, vocabulary] are the distribution that speaks, whose log-probabilities a client
-    sees. `tokens` [rows] are set where the rule settles the token itself, else it is drawn.
-    `speakers` [rows] are the policies that speak, None where it is a mixture. `notes` tell of each
-    row why, by name: for the trace.
+    sees; [rows, k] are those of the tokens `among` [rows, k], and nothing else is drawn; None says
+    that they are the speaker's own. `tokens` [rows] are set where the rule settles the token
+    itself, else it is drawn. `speakers` [rows] are the policies that speak, None where it is a
+    mixture. `notes` tell of each row why, by name: for the trace.
     """
 
-    logits: Tensor
+    logits: Tensor | None = None
+    among: Tensor | None = None
     tokens: Tensor | None = None
     speakers: Tensor | None = None
     notes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    def spoken(self, step: Step) -> Tensor:
+        """The distribution that speaks, [rows, vocabulary]. RuleFault where nobody does."""
+        if self.logits is None:
+            if self.speakers is None:
+                raise RuleFault("it has neither logits nor speakers")
+            each = torch.arange(len(self.speakers), device=self.speakers.device)
+            return step.logits[self.speakers, each]
+        if self.among is None:
+            return self.logits
+        row = torch.full_like(step.logits[0], float("-inf"))
+        return row.scatter(-1, self.among, self.logits.to(row.dtype))
 
 
 Choose = Callable[[Step, Any], Verdict]

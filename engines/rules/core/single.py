@@ -33,7 +33,7 @@ def ruled(
     verdict = find(sampling.rule.name).choose(step, asked)
     speaker = None if verdict.speakers is None else cast.members[int(verdict.speakers[0])]
     choice = Choice(speaker, {name: values[0] for name, values in verdict.notes.items()})
-    row = verdict.logits[0].numpy()
+    row = verdict.spoken(step)[0].numpy()
     if verdict.tokens is None:
         return draw.drawn(draw.filtered(row)), choice
     return draw.settled(log_softmax(row), int(verdict.tokens[0])), choice

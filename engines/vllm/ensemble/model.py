@@ -38,7 +38,7 @@ class Hidden:
     first: Tensor
     places: Tensor
 
-    def logits(self, rows: Tensor) -> Tensor:
+    def logits(self, rows: Tensor | slice) -> Tensor:
         """[policies, rows, vocabulary] in float32, before any mask."""
         rest = zip(self.model.members()[1:], self.parts[1:], strict=True)
         found = [self.first[rows], *(policy.compute_logits(part[rows]) for policy, part in rest)]

@@ -13,7 +13,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from engines.rules.core.base import PolicyRule, Step, Verdict
+from engines.rules.core.base import PolicyRule, Step, Verdict, Where, where
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.registry import checked, find
 from engines.vllm.ensemble.model import Hidden
@@ -78,7 +78,7 @@ class Row:
 def decide(cast: Cast, hidden: Hidden | None, logits: Tensor, rows: Sequence[Row]) -> Batch:
     """Writes what the rules say into `logits` [rows of the step, vocabulary]; gives the trace."""
     groups: dict[tuple[str, str, bool], list[Row]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.at):
         groups.setdefault(row.asked.group, []).append(row)
     batch: Batch = []
     for group in groups.values():
@@ -109,57 +109,67 @@ def _decided(
     """Asks the rule, checks its verdict, and only then writes."""
     if hidden is None or len(hidden.first) != len(logits):
         raise RuleFault("the policies' logits of this step are not at hand")
-    at = torch.tensor([row.at for row in rows], device=logits.device)
+    at = where([row.at for row in rows], logits)
     asked = rows[0].asked
     step = Step(cast, masked(hidden, logits[at], at), asked.greedy)
     verdict = asked.rule.choose(step, asked.parameters)
     _check(verdict, step)
-    records = told(cast, verdict, rows)
-    logits[at] = settled(verdict).to(logits.dtype)
+    records = told(step, verdict, rows)
+    write(logits, at, verdict, step)
     return records
 
 
-def masked(hidden: Hidden, now: Tensor, at: Tensor) -> Tensor:
+def masked(hidden: Hidden, now: Tensor, at: Where) -> Tensor:
     """All policies' logits with the bans and biases that vLLM has put on the first one's."""
     logits = hidden.logits(at)
-    change = now.float() - logits[0]
-    if bool((change != 0).any()):
-        logits = logits + change
+    now = now.float()
+    if not torch.equal(now, logits[0]):
+        logits += now - logits[0]
         logits[0] = now
     return logits
 
 
 def _check(verdict: Verdict, step: Step) -> None:
-    shape = step.logits.shape[1:]
-    if verdict.logits.shape != shape:
-        raise RuleFault(f"its logits are {tuple(verdict.logits.shape)}, not {tuple(shape)}")
-    if bool(verdict.logits.isnan().any()) or bool(verdict.logits.isneginf().all(-1).any()):
+    given, ids, tokens = verdict.logits, verdict.among, verdict.tokens
+    shape = step.logits.shape[1:] if ids is None else ids.shape
+    if given is not None and given.shape != shape:
+        raise RuleFault(f"its logits are {tuple(given.shape)}, not {tuple(shape)}")
+    if given is not None and not bool(given.amax(-1).isfinite().all()):
         raise RuleFault("its logits are no distribution")
-    if verdict.tokens is not None and not bool(
-        step.allowed.gather(-1, verdict.tokens[:, None]).all()
-    ):
+    if tokens is not None and bool(step.logits[0].gather(-1, tokens[:, None]).isneginf().any()):
         raise RuleFault("it settled a token that is forbidden")
 
 
-def settled(verdict: Verdict) -> Tensor:
-    """The rows to draw from: the verdict's, or one token alone where it settled that."""
-    if verdict.tokens is None:
-        return verdict.logits
-    alone = torch.full_like(verdict.logits, float("-inf"))
-    return alone.scatter(-1, verdict.tokens[:, None], 0.0)
+def write(logits: Tensor, at: Where, verdict: Verdict, step: Step) -> None:
+    """The rows `at` become what is drawn from: a settled token alone, a few tokens, or all."""
+    if verdict.tokens is not None:
+        few = verdict.tokens[:, None]
+        values = torch.zeros_like(few, dtype=logits.dtype)
+    elif verdict.among is not None and verdict.logits is not None:
+        few, values = verdict.among, verdict.logits.to(logits.dtype)
+    else:
+        logits[at] = verdict.spoken(step).to(logits.dtype)
+        return
+    logits[at] = float("-inf")
+    if isinstance(at, slice):
+        logits[at].scatter_(-1, few, values)
+    else:
+        logits[at[:, None], few] = values
 
 
-def told(cast: Cast, verdict: Verdict, rows: Sequence[Row]) -> list[Record]:
+def told(step: Step, verdict: Verdict, rows: Sequence[Row]) -> list[Record]:
     """A record for each row: who spoke, why, and a settled token's own log-probability."""
     speakers = None if verdict.speakers is None else verdict.speakers.tolist()
+    settled = [] if verdict.tokens is None else verdict.tokens.tolist()
+    asks = bool(settled) and any(row.asked.top is not None for row in rows)
+    spoken = verdict.spoken(step) if asks else None
     records: list[Record] = []
     for i, row in enumerate(rows):
         notes = {name: values[i] for name, values in verdict.notes.items()}
-        who = None if speakers is None else cast.members[speakers[i]]
+        who = None if speakers is None else step.cast.members[speakers[i]]
         record: Record = {"policy": who, "notes": notes}
-        if verdict.tokens is not None and row.asked.top is not None:
-            own = int(verdict.tokens[i])
-            record["logprob"] = entry(verdict.logits[i], own, row.asked.top)
+        if spoken is not None and row.asked.top is not None:
+            record["logprob"] = entry(spoken[i], settled[i], row.asked.top)
         records.append(record)
     return records
 

@@ -146,4 +146,6 @@ async def test_every_arm_is_one_that_a_server_accepts(pooled: Live, stored: Path
     costs = {row.arm: row.cost for row in report.rows if row.metric == "reward"}
     assert costs["policy[first]"]["generated_tokens"] <= 6
     assert costs["collab[lookahead=2,alpha=0.0]"]["monitor_calls"] > 0
-    assert costs["collab[utility=implicit,candidates=2,alpha=0.0]"]["monitor_calls"] == 0
+    assert (
+        costs["collab[utility=implicit,candidates=2,plausible=0.1,alpha=0.0]"]["monitor_calls"] == 0
+    )

@@ -23,6 +23,7 @@ from engines.diffusion.rules import RULES
 from tests.contracts.engine_calls import freed
 from tests.fakes.canvases import Network, slow_dream, slow_llada, started
 from tests.fakes.slow_canvas import Slow
+from tests.waiting import until
 
 PROMPTS = ([5, 77, 130, 9, 41], [18, 200, 3, 99, 61, 88, 90], [33, 12])
 NUMBERS: dict[str, dict[str, float]] = {
@@ -320,7 +321,7 @@ async def test_leaving_frees_the_rows(llada: DiffusionEngine) -> None:
         assert llada.running == 1
     assert llada.running == 0
     task = asyncio.create_task(filled(llada, PROMPTS[1], sampling.schedule or plan()))
-    await asyncio.sleep(0.02)
+    await until(lambda: llada.running == 1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await freed(llada)
@@ -386,7 +387,7 @@ async def test_what_it_cannot_do_it_refuses(llada: DiffusionEngine) -> None:
 async def test_it_stops_and_says_so(llada_folder: Path, tmp_path: Path) -> None:
     engine = await started(llada_folder)
     task = asyncio.create_task(filled(engine, PROMPTS[0], plan(length=128, block=8, steps=128)))
-    await asyncio.sleep(0.02)
+    await until(lambda: engine.running == 1)
     await engine.stop()
     with pytest.raises(EngineDeadError):
         await task

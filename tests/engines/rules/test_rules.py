@@ -1,6 +1,8 @@
 """Each rule against the same written out in plain loops, and what it refuses."""
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engines.rules.core.base import Step, Verdict
+from engines.rules.core.base import Step
 from engines.rules.core.cast import Cast, Reward, RuleFault
 from engines.rules.core.registry import checked, find, names
 
@@ -31,8 +33,20 @@ def logits(rows: int = 40, vocabulary: int = 30, seed: int = 5) -> Tensor:
     return 2 * torch.randn(len(MEMBERS), rows, vocabulary, generator=random)
 
 
-def said(name: str, parameters: dict[str, Any], given: Tensor, *, greedy: bool = False) -> Verdict:
-    return find(name).choose(Step(CAST, given, greedy), checked(name, parameters, CAST))
+@dataclass(frozen=True)
+class Said:
+    """A verdict, its logits over the whole vocabulary."""
+
+    logits: Tensor
+    tokens: Tensor | None
+    speakers: Tensor | None
+    notes: Mapping[str, Sequence[Any]]
+
+
+def said(name: str, parameters: dict[str, Any], given: Tensor, *, greedy: bool = False) -> Said:
+    step = Step(CAST, given, greedy)
+    verdict = find(name).choose(step, checked(name, parameters, CAST))
+    return Said(verdict.spoken(step), verdict.tokens, verdict.speakers, verdict.notes)
 
 
 def logp(given: Tensor, member: str, row: int) -> list[float]:

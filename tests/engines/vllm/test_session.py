@@ -8,6 +8,7 @@ from engines.base import Finish, Sampling, UnsupportedError
 from engines.vllm.engine import VllmEngine
 from engines.vllm.session import Session
 from tests.contracts.engine_calls import GREEDY, Whole, tokens_of, whole
+from tests.waiting import until
 
 pytestmark = pytest.mark.vllm
 
@@ -81,8 +82,7 @@ async def test_an_idle_session_gives_up_its_cache_and_goes_on(vllm: VllmEngine) 
         first = (await taken(session, 10)).tokens
         assert session.held
         assert vllm.running == 1
-        await asyncio.sleep(0.4)
-        assert not session.held
+        await until(lambda: not session.held)
         assert vllm.running == 0
         assert first + (await taken(session, 10)).tokens == at_once
 
@@ -106,8 +106,7 @@ async def test_a_take_given_up_keeps_what_was_seen(vllm: VllmEngine) -> None:
 async def test_cancelling_the_taker_frees_the_engine(vllm: VllmEngine) -> None:
     async with vllm.session(PROMPT, GREEDY) as session:
         task = asyncio.create_task(taken(session, 400))
-        await asyncio.sleep(0.2)
-        assert vllm.running == 1
+        await until(lambda: vllm.running == 1)
         task.cancel()
         await asyncio.wait([task])
         assert vllm.running == 0

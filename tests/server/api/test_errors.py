@@ -12,6 +12,7 @@ import pytest
 from server.settings.spec import BudgetSpec, KeySpec, Rate
 from tests.fakes.requests import SINGLE
 from tests.server.api.live import Live, engine, fault, running, settings, user
+from tests.waiting import until
 
 DEEP: Any = 1
 for _ in range(150):
@@ -317,13 +318,13 @@ async def test_a_wide_request_is_refused() -> None:
 async def test_the_queue_has_an_end_and_a_deadline() -> None:
     limits = {"rows": 1, "branches": 1, "queue": 1}
     async with running(settings(limits=limits), engine(token_seconds=0.02)) as live:
-        import asyncio
-
-        busy = asyncio.create_task(live.chat(messages=[user("hm")], max_tokens=40, ignore_eos=True))
-        await asyncio.sleep(0.1)
-        late = {"decoding": {"budget": {"deadline_ms": 150}}}
+        admission = live.app.state.service.admission
+        long = {"messages": [user("hm")], "max_tokens": 80, "ignore_eos": True}
+        busy = asyncio.create_task(live.chat(**long))
+        await until(lambda: admission.running == 1)
+        late = {"decoding": {"budget": {"deadline_ms": 500}}}
         waiting = asyncio.create_task(live.chat(**late))
-        await asyncio.sleep(0.05)
+        await until(lambda: admission.queued == 1)
         full = await live.chat()
         assert fault(full, 503)["code"] == "overloaded"
         assert int(full.headers["retry-after"]) >= 1

@@ -14,6 +14,7 @@ from server.moderations import AT_ONCE, _verdict
 from server.settings.spec import BudgetSpec, KeySpec, MonitorSpec, Rate, Settings
 from tests.fakes.monitors import Told
 from tests.server.api.live import Live, fault, running, settings
+from tests.waiting import until
 
 RULES: dict[str, Any] = {
     "violence": {"words": ["flumox"]},
@@ -164,11 +165,7 @@ async def test_texts_are_judged_side_by_side_within_a_bound_and_end_with_the_cli
             await live.http.post("/v1/moderations", json={"input": ["a"] * 40}, timeout=0.3)
         assert len(told.read) == AT_ONCE
         door = live.app.state.service.admission
-        for _ in range(100):
-            if not door.running:
-                break
-            await asyncio.sleep(0.01)
-        assert door.running == 0
+        await until(lambda: door.running == 0)
         assert not [one for one in asyncio.all_tasks() if ".judge " in repr(one.get_coro())]
 
 

@@ -11,6 +11,7 @@ import pytest_asyncio
 from server.settings.spec import EngineSpec, Limits, ModelSpec, MonitorSpec, ServerSpec, Settings
 from tests.fakes.guard import WordGuard
 from tests.server.api.live import CALL, Live, chunks, engine, fault, running, user
+from tests.waiting import until
 
 PLAN = "<think>\nfine\n\nbad plan\n\nmore\n</think>\n\nThe end."
 SCRIPT = {
@@ -206,14 +207,9 @@ async def test_what_a_restart_would_begin_anew_is_refused(watched: Live, field: 
 async def test_clients_that_leave_end_calls_and_requests(watched: Live) -> None:
     GUARD.reset(delay=None)
     tasks = [asyncio.create_task(watched.chat(**asking("plan"))) for _ in range(20)]
-    await asyncio.sleep(0.2)
-    assert GUARD.running > 0
+    await until(lambda: GUARD.running > 0)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert await watched.idle()
-    for _ in range(200):
-        if not GUARD.running:
-            break
-        await asyncio.sleep(0.005)
-    assert GUARD.running == 0
+    await until(lambda: GUARD.running == 0)

@@ -83,7 +83,7 @@ BROKEN = Asked(PolicyRule("broken", Parameters, broken, ""), Parameters(), True,
 def wrong(logits: Any = None, tokens: Any = None) -> Asked:
     def choose(step: Step, parameters: Parameters) -> Verdict:
         given = step.logits[0] if logits is None else logits(step.logits[0])
-        return Verdict(given, None if tokens is None else torch.tensor(tokens))
+        return Verdict(given, tokens=None if tokens is None else torch.tensor(tokens))
 
     return Asked(PolicyRule("wrong", Parameters, choose, ""), Parameters(), True, "w", None)
 
