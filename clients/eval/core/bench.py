@@ -45,6 +45,9 @@ class Bench:
         share = f"{sum(reply.right for reply in replies)}/{len(replies)} {right}"
         seconds = time.perf_counter() - began
         self.console.print(f"  {arm.name}: {share}, {seconds:.0f} s", markup=False)
+        if astray := [one.decoding for one in replies if one.decoding.get("outcome") == "degraded"]:
+            told = f"  {len(astray)} answers are degraded: {astray[0].get('reason')}"
+            self.console.print(told, style="red", markup=False)
         return replies
 
     @contextmanager

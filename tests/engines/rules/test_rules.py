@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engines.rules.core.base import Step
+from engines.rules.core.candidates import likeliest
 from engines.rules.core.cast import Cast, Reward, RuleFault
 from engines.rules.core.registry import checked, find, names
 
@@ -176,15 +177,16 @@ def collab_by_hand(
     return best[0], best[3], best[4]
 
 
+@pytest.mark.parametrize("vocabulary", [30, 1000, 2048])
 @pytest.mark.parametrize("p", [1, 3, 10])
 @pytest.mark.parametrize(
     ("alpha", "reference", "cut"),
     [(1.0, "mixture", 0.1), (0.5, "base", 0.0), (0.0, "none", 0.3), (3.0, "mixture", 1.0)],
 )
 def test_collab_takes_the_best_of_all_pairs(
-    p: int, alpha: float, reference: str, cut: float
+    vocabulary: int, p: int, alpha: float, reference: str, cut: float
 ) -> None:
-    given = logits()
+    given = logits(12, vocabulary)
     asked = {**WISH, "candidates": p, "alpha": alpha, "reference": reference, "plausible": cut}
     verdict = said("collab", asked, given)
     assert verdict.tokens is not None
@@ -197,6 +199,18 @@ def test_collab_takes_the_best_of_all_pairs(
         assert int(verdict.tokens[row]) == token
         assert MEMBERS[int(verdict.speakers[row])] == agent
         assert torch.equal(verdict.logits[row], given[verdict.speakers[row], row])
+
+
+@pytest.mark.parametrize("vocabulary", [5, 64, 640, 5000])
+def test_the_likeliest_are_found_wherever_they_stand(vocabulary: int) -> None:
+    given = logits(20, vocabulary)
+    for row in range(20):  # many of them side by side, also at the very end
+        given[:, row, max(0, vocabulary - 1 - row) :] += 20
+    for count in (1, 4, 10):
+        ids, values = likeliest(given, count)
+        wanted = given.sort(dim=-1, descending=True, stable=True)
+        assert torch.equal(ids, wanted.indices[..., :count])
+        assert torch.equal(values, wanted.values[..., :count])
 
 
 def test_collab_breaks_ties_by_the_order_of_agents() -> None:
