@@ -13,6 +13,7 @@ ahead costs. Every part takes less than eight minutes on two idle cores.
 import argparse
 import asyncio
 import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -192,10 +193,10 @@ def looped(
     async def sessions() -> None:
         await stepped(bench.alone, len(MEMBERS), [prompt() for _ in range(concurrent)], OUTPUT)
 
-    async def loop() -> None:
+    async def loop(threads: int) -> None:
         greedy = asking(rule).temperature == 0
         prompts = [prompt() for _ in range(concurrent)]
-        plain.decoded(prompts, OUTPUT, RULES[rule], greedy=greedy)
+        plain.decoded(prompts, OUTPUT, RULES[rule], greedy=greedy, threads=threads)
 
     def timed(run: Callable[[], Awaitable[None]]) -> Measure:
         async def a_second() -> float:
@@ -209,7 +210,9 @@ def looped(
         rule: lambda: rate(bench.together, rule, concurrent),
         "coordinator over three engines": timed(coordinator),
         "coordinator over sessions of one": timed(sessions),
-        "plain Hugging Face loop": timed(loop),
+        "plain Hugging Face loop": timed(lambda: loop(os.cpu_count() or 1)),
+        # On a CPU vLLM keeps a core free of its worker.
+        "plain Hugging Face loop, one core": timed(lambda: loop(1)),
     }
 
 

@@ -86,9 +86,20 @@ class PlainLoop:
 
     @torch.inference_mode()
     def decoded(
-        self, prompts: Sequence[Sequence[int]], limit: int, rule: Rule, *, greedy: bool
+        self,
+        prompts: Sequence[Sequence[int]],
+        limit: int,
+        rule: Rule,
+        *,
+        greedy: bool,
+        threads: int | None = None,
     ) -> Tensor:
-        """[prompts, limit] tokens; prompts are of equal length. `greedy`: temperature 0, else 1."""
+        """[prompts, limit] tokens; prompts are of equal length. `greedy`: temperature 0, else 1.
+
+        Uses so many cores from now on, None leaves that as it is.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
         choose = find(rule.name).choose
         asked = checked(rule.name, rule.parameters, self._cast)
         unread, caches = torch.tensor(prompts), [None] * len(self._models)

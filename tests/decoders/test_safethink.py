@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from contextlib import aclosing
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 import pytest
@@ -397,13 +398,14 @@ async def test_what_has_left_had_been_judged() -> None:
 
 async def test_ahead_of_the_verdicts_all_steps_wait_one_delay() -> None:
     said = "<think>\n" + "step\n\n" * 12 + "</think>\n\nend"
-    seconds = {}
-    for optimistic in (True, False):
+    seconds = dict.fromkeys((True, False), inf)
+    for optimistic in (True, False) * 3:  # the best of three: others may use this machine
         engine = table(script={"hello": said})
         began = asyncio.get_running_loop().time()
         guard = WordGuard(delay=0.02)
         await run_on(engine, asked(engine, guard, optimistic=optimistic))
-        seconds[optimistic] = asyncio.get_running_loop().time() - began
+        taken = asyncio.get_running_loop().time() - began
+        seconds[optimistic] = min(taken, seconds[optimistic])
     assert seconds[False] >= 13 * 0.02
     assert seconds[True] < seconds[False] / 3
 

@@ -113,14 +113,17 @@ class Verdict:
     def spoken(self, step: Step) -> Tensor:
         """The distribution that speaks, [rows, vocabulary]. RuleFault where nobody does."""
         if self.logits is None:
-            if self.speakers is None:
-                raise RuleFault("it has neither logits nor speakers")
-            each = torch.arange(len(self.speakers), device=self.speakers.device)
-            return step.logits[self.speakers, each]
+            return self.own(step.logits)
         if self.among is None:
             return self.logits
         row = torch.full_like(step.logits[0], float("-inf"))
         return row.scatter(-1, self.among, self.logits.to(row.dtype))
+
+    def own(self, each: Tensor) -> Tensor:
+        """The speakers' rows of [policies, rows, ...]. RuleFault where nobody speaks."""
+        if self.speakers is None:
+            raise RuleFault("it has neither logits nor speakers")
+        return each[self.speakers, torch.arange(len(self.speakers), device=each.device)]
 
 
 Choose = Callable[[Step, Any], Verdict]

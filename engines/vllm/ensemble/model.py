@@ -41,8 +41,13 @@ class Hidden:
     def logits(self, rows: Tensor | slice) -> Tensor:
         """[policies, rows, vocabulary] in float32, before any mask."""
         rest = zip(self.model.members()[1:], self.parts[1:], strict=True)
-        found = [self.first[rows], *(policy.compute_logits(part[rows]) for policy, part in rest)]
-        return torch.stack([one[:, : self.model.vocabulary].float() for one in found])
+        first = self.first[rows]
+        # Each is widened where it is put: a copy of a vocabulary's worth is megabytes.
+        found = first.new_empty((len(self.parts), *first.shape), dtype=torch.float32)
+        found[0] = first
+        for place, (policy, part) in enumerate(rest, 1):
+            found[place] = policy.compute_logits(part[rows])[:, : self.model.vocabulary]
+        return found
 
 
 class PolicyEnsembleForCausalLM(nn.Module):

@@ -89,18 +89,14 @@ def decide(cast: Cast, hidden: Hidden | None, logits: Tensor, rows: Sequence[Row
 def _guarded(cast: Cast, hidden: Hidden | None, logits: Tensor, rows: Sequence[Row]) -> Batch:
     """One group; where it fails together, each row alone, so that one harms no other."""
     try:
-        records = _decided(cast, hidden, logits, rows)
+        records: list[Record] = _decided(cast, hidden, logits, rows)
     except Exception as fault:
         if len(rows) > 1:
             return [one for row in rows for one in _guarded(cast, hidden, logits, [row])]
         reason = f"rule {rows[0].asked.rule.name!r} failed: {type(fault).__name__}: {fault}"
         log.error(reason)
-        records = [_degraded(cast, logits, rows[0], reason)]
+        records = [{"policy": cast.members[0], "degraded": reason}]
     return [(row.asked.trace, row.position, one) for row, one in zip(rows, records, strict=True)]
-
-
-def _degraded(cast: Cast, logits: Tensor, row: Row, reason: str) -> Record:
-    return {"policy": cast.members[0], "degraded": reason}
 
 
 def _decided(
@@ -134,7 +130,9 @@ def _check(verdict: Verdict, step: Step) -> None:
     shape = step.logits.shape[1:] if ids is None else ids.shape
     if given is not None and given.shape != shape:
         raise RuleFault(f"its logits are {tuple(given.shape)}, not {tuple(shape)}")
-    if given is not None and not bool(given.amax(-1).isfinite().all()):
+    # One number tells of a whole row: of its logits the highest, of a policy's the normalizer.
+    heights = verdict.own(step.normalizers)[:, 0] if given is None else given.amax(-1)
+    if not bool(heights.isfinite().all()):
         raise RuleFault("its logits are no distribution")
     if tokens is not None and bool(step.logits[0].gather(-1, tokens[:, None]).isneginf().any()):
         raise RuleFault("it settled a token that is forbidden")

@@ -128,6 +128,57 @@ def test_a_verdict_is_checked_before_it_is_written(rule: Asked, reason: str) -> 
     assert torch.equal(logits, before)
 
 
+def by(verdict: Verdict) -> Asked:
+    """A rule that always says this."""
+    made = PolicyRule("said", Parameters, lambda step, parameters: verdict, "")
+    return Asked(made, Parameters(), True, "s", 2)
+
+
+@pytest.mark.parametrize("places", [[0, 1, 2, 3], [1, 2], [3, 0]])
+def test_of_a_few_tokens_nothing_else_is_drawn(places: list[int]) -> None:
+    held = hidden(4)
+    logits = held.first.clone()
+    among = torch.tensor([[5, 2], [7, 0], [1, 3], [2, 9]])[: len(places)]
+    few = by(Verdict(torch.tensor([[-0.5, -1.5]] * len(places)), among=among))
+    batch = decide(CAST, held, logits, [Row(at, few, 5) for at in places])
+    assert not any("degraded" in record for _, _, record in batch)
+    for at, ids in zip(sorted(places), among.tolist(), strict=True):
+        assert logits[at, ids].tolist() == [-0.5, -1.5]
+        assert torch.isneginf(logits[at]).sum() == WIDTH - 2
+    rest = [at for at in range(4) if at not in places]
+    assert torch.equal(logits[rest], held.first[rest])
+
+
+def test_a_settled_token_has_its_speakers_log_probability() -> None:
+    held = hidden(2)
+    logits = held.first.clone()
+    settles = by(Verdict(tokens=torch.tensor([3, 4]), speakers=torch.tensor([1, 0])))
+    batch = decide(CAST, held, logits, [Row(at, settles, 5) for at in range(2)])
+    for row, (token, speaker) in enumerate([(3, 1), (4, 0)]):
+        own = held.parts[speaker][row].log_softmax(-1)
+        assert batch[row][2]["policy"] == MEMBERS[speaker]
+        assert batch[row][2]["logprob"][:2] == [token, pytest.approx(float(own[token]))]
+        assert logits[row].argmax() == token
+        assert torch.isneginf(logits[row]).sum() == WIDTH - 1
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_policy_without_numbers_does_not_speak(value: float) -> None:
+    held = hidden(1)
+    held.parts[1][0, 8] = value
+    logits = held.first.clone()
+    settles = by(Verdict(tokens=torch.tensor([3]), speakers=torch.tensor([1])))
+    [(_, _, record)] = decide(CAST, held, logits, [Row(0, settles, 5)])
+    assert "no distribution" in record["degraded"]
+    assert torch.equal(logits, held.first)
+
+
+def test_a_verdict_of_nobody_is_refused() -> None:
+    held = hidden(1)
+    [(_, _, record)] = decide(CAST, held, held.first.clone(), [Row(0, by(Verdict()), 5)])
+    assert "neither logits nor speakers" in record["degraded"]
+
+
 def test_a_step_without_the_policies_logits_degrades() -> None:
     held = hidden(2)
     [(_, _, record)] = decide(CAST, None, held.first.clone(), [Row(0, asked(), 5)])
