@@ -92,14 +92,13 @@ class PlainLoop:
         rule: Rule,
         *,
         greedy: bool,
-        threads: int | None = None,
+        threads: int,
     ) -> Tensor:
         """[prompts, limit] tokens; prompts are of equal length. `greedy`: temperature 0, else 1.
 
-        Uses so many cores from now on, None leaves that as it is.
+        Uses so many cores.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
         choose = find(rule.name).choose
         asked = checked(rule.name, rule.parameters, self._cast)
         unread, caches = torch.tensor(prompts), [None] * len(self._models)

@@ -128,7 +128,7 @@ async def test_leaving_closes_the_connection(engine: RemoteEngine, upstream: Scr
     assert engine.running == 1
     await deltas.aclose()
     assert engine.running == 0
-    assert await asyncio.to_thread(upstream.left.wait, 5.0)
+    assert await asyncio.to_thread(upstream.left.wait, 1.0)
 
 
 async def test_stopping_ends_running_calls(engine: RemoteEngine, upstream: Scripted) -> None:
@@ -138,7 +138,7 @@ async def test_stopping_ends_running_calls(engine: RemoteEngine, upstream: Scrip
     await until(lambda: engine.running == 1)
     await engine.stop()
     with pytest.raises(EngineDeadError):
-        await asyncio.wait_for(task, 5.0)
+        await asyncio.wait_for(task, 2.0)
     with pytest.raises(EngineDeadError):
         await engine.check()
 

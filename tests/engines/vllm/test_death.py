@@ -96,10 +96,10 @@ async def test_a_killed_engine_is_seen_at_once(pair: tuple[VllmEngine, VllmEngin
     going_on = await reading(other)
     processes = family(core(doomed))
     os.kill(core(doomed), signal.SIGKILL)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(1):
         found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in found] == [EngineDeadError] * 3
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(1):
         with pytest.raises(EngineDeadError, match="doomed"):
             await doomed.check()
         with pytest.raises(EngineDeadError):
@@ -120,7 +120,7 @@ async def test_stopping_ends_calls_and_processes(pair: tuple[VllmEngine, VllmEng
     task = await reading(other)
     processes = family(core(other))
     stopping = asyncio.create_task(other.stop())
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(1):
         with pytest.raises(EngineDeadError):
             await task
     await stopping

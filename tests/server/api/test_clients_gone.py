@@ -73,8 +73,8 @@ async def test_two_hundred_vanish_and_nothing_is_left(slow: Live) -> None:
         return bool(slow.engine.running and admission.running + admission.queued == 200)
 
     await asyncio.gather(*(vanish(slow, body, all_are_here) for body in bodies))
-    await until(lambda: (admission.running, admission.queued, admission.rows) == (0, 0, 0))
     assert await slow.idle(1.0)
+    await until(lambda: (admission.running, admission.queued, admission.rows) == (0, 0, 0))
     assert (await slow.chat()).status_code == 200
 
 
