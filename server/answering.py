@@ -157,10 +157,11 @@ class Answering(Response):
     async def _admit(self) -> None:
         plan = self._plan
         service = self._service
+        likely = service.costs.expect(plan.requests, plan.estimate)
+        self._record.expected = likely.row_seconds
         door = service.admission.admit(
-            plan.estimate, key=plan.key, deadline=plan.deadline,
-            row_seconds=service.costs.expect(plan.requests, plan.estimate).mean_row_seconds,
-        )  # fmt: skip
+            plan.estimate, key=plan.key, deadline=plan.deadline, row_seconds=likely.mean_row_seconds
+        )
         async with door as ticket:
             self._record.waited, began = ticket.waited, self._clock()
             try:
@@ -169,8 +170,9 @@ class Answering(Response):
                 self._record.usage = plan.usage()
                 ticket.settle(self._record.usage.generated_tokens)
             # Only what ended by itself says what the like of it costs.
-            steps, held = self._record.usage.generated_tokens, self._clock() - began
-            service.costs.learn(plan.requests, plan.estimate, steps, ticket.rows * held)
+            steps, held = self._record.usage.generated_tokens, ticket.rows * (self._clock() - began)
+            self._record.held = held
+            service.costs.learn(plan.requests, plan.estimate, steps, held)
 
     def _pieces(self) -> AsyncGenerator[tuple[int, Piece], None]:
         found = pieces(self._plan.sources)

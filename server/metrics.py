@@ -26,6 +26,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves
 CIRCUITS = (Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN)
 WHAT = ("model", "strategy")
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
+SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 5)
 SHORT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
@@ -87,6 +88,13 @@ DECLARED = (
     ),
     _seconds("monitor", "Duration of a monitor's call.", ("monitor",), SECONDS),
     _counter("monitor_tokens", "Tokens that monitors' own models read and wrote.", ("monitor",)),
+    Declared(
+        "satisfice_cost_error",
+        "histogram",
+        "What a request was let in as, in row-seconds, beside what it then held: relative error.",
+        WHAT,
+        SHARES,
+    ),
     _gauge("running_requests", "Requests that were let in and have not ended."),
     _gauge("queued_requests", "Requests that wait to be let in."),
     _gauge("queue_limit", "The most of them (limits.queue)."),
@@ -159,6 +167,8 @@ class Metrics:
             kept["satisfice_first_token_seconds"].labels(*what).observe(record.first_token)
         if (each := record.time_per_token) is not None:
             kept["satisfice_token_seconds"].labels(*what).observe(each)
+        if (error := record.cost_error) is not None:
+            kept["satisfice_cost_error"].labels(*what).observe(error)
         for name, amount in _amounts(record).items():
             if amount:
                 kept[f"satisfice_{name}"].labels(*what).inc(amount)

@@ -11,7 +11,8 @@ class Record:
 
     `outcome` is that of the first choice that did not end complete, else "complete"; "" if it
     never ran. `error` is the code of what was answered instead. `aborted`: the client went away.
-    `first_token` counts from arrival.
+    `first_token` counts from arrival. `expected` is what it was let in as, in row-seconds, and
+    `held` what it then held; None where nothing was expected, or it did not end by itself.
     """
 
     request_id: str
@@ -26,6 +27,8 @@ class Record:
     aborted: bool = False
     seconds: float = 0.0
     waited: float = 0.0
+    expected: float | None = None
+    held: float | None = None
     first_token: float | None = None
     usage: Usage = field(default_factory=Usage)
     interventions: int = 0
@@ -38,3 +41,10 @@ class Record:
         if self.first_token is None or later < 1:
             return None
         return max(0.0, self.seconds - self.first_token) / later
+
+    @property
+    def cost_error(self) -> float | None:
+        """How far the expected cost was from the real one, relative to it; None if unknown."""
+        if self.expected is None or not self.held:
+            return None
+        return abs(self.expected - self.held) / self.held

@@ -26,6 +26,8 @@ def folder(tmp_path: Path) -> Path:
         for arm, ms in (("plain", 200.0), ("vote[paths=8]", 500.0))
     ]
     (tmp_path / "bench.json").write_text(json.dumps({"points": points}))
+    taken = {"what": "guard far: end to end / plain", "ratio": 1.0004}
+    (tmp_path / "watching.json").write_text(json.dumps({"rows": [taken]}))
     return tmp_path
 
 
@@ -33,10 +35,11 @@ def test_questions_are_answered_from_results(table: dict[str, Any], folder: Path
     template = (
         "| `vote` | {claim: accuracy vote[paths=8]} of {claim: n plain} "
         "| {claim: generated_tokens vote[paths=8] / plain} × tokens, "
-        "{bench: e2e_p50 vote[paths=8] / plain @ x4} × time |\n"
+        "{bench: e2e_p50 vote[paths=8] / plain @ x4} × time, "
+        "{watching: ratio guard far: end to end / plain} |\n"
     )
     made = table["filled"](template, "| `vote` | old | old |\n", folder)
-    assert made == "| `vote` | 0.915 of 600 | 5.8 × tokens, 2.5 × time |\n"
+    assert made == "| `vote` | 0.915 of 600 | 5.8 × tokens, 2.5 × time, 1.00 |\n"
 
 
 def test_a_cell_without_its_result_stays(table: dict[str, Any], folder: Path) -> None:

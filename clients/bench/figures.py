@@ -4,7 +4,7 @@ Pure functions over records; times come out in milliseconds. Failures count wher
 rates of what was done well as nothing, in times not at all, in `failed` always.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
@@ -63,21 +63,37 @@ KINDS: Mapping[str, Callable[[Record], list[float]]] = {
 }
 """Seconds of every kind that a record has; gaps between chunks are pooled over requests."""
 
+SHARES: Mapping[str, Callable[[Record, Goals], float | None]] = {
+    "goals_met": lambda one, goals: float(kept(one, goals)),
+    "accuracy": lambda one, _: None if one.right is None else float(one.right),
+    "failed": lambda one, _: float(not one.ok),
+    "refused": lambda one, _: float(one.refused),
+}
+"""What a share counts of a record; None where it has nothing to say."""
+
+RATES: Mapping[str, Callable[[Record, Goals], float]] = {
+    "requests_per_s": lambda one, _: 1.0,
+    "shown_tokens_per_s": lambda one, _: float(one.shown),
+    "generated_tokens_per_s": lambda one, _: float(one.generated),
+    "goodput": lambda one, goals: float(kept(one, goals)),
+}
+"""What a complete answer adds to a rate."""
+
+COUNTED = ("generated_tokens", "shown_tokens")
+"""Costs that every answer has, whatever its server says."""
+
 
 def figures(point: Point, goals: Goals) -> dict[str, Any]:
     """All figures of a point, flat: `e2e_p99`, `goodput`, `generated_tokens`, …"""
     good, seconds = point.good, point.seconds or float("nan")
-    met = sum(kept(one, goals) for one in point.records)
     found: dict[str, Any] = {
         "n": len(point.records),
         "failed": len(point.records) - len(good),
-        "requests_per_s": len(good) / seconds,
-        "shown_tokens_per_s": sum(one.shown for one in good) / seconds,
-        "generated_tokens_per_s": sum(one.generated for one in good) / seconds,
-        "goodput": met / seconds,
-        "goals_met": met / len(point.records) if point.records else 0.0,
+        "refused": sum(one.refused for one in good),
+        "goals_met": fmean(kept(one, goals) for one in point.records) if point.records else 0.0,
         "generator_late_ms": 1000 * point.late_s,
     }
+    found |= {name: sum(of(one, goals) for one in good) / seconds for name, of in RATES.items()}
     for name, of in KINDS.items():
         values = [1000 * value for one in good for value in of(one)]
         found |= {f"{name}_p{q}": quantile(values, q) for q in QUANTILES}
@@ -106,11 +122,16 @@ def costs(good: Sequence[Record]) -> dict[str, float]:
 
 
 def judged(records: Sequence[Record]) -> dict[str, float]:
-    """Accuracy with Wilson's interval; a failure is no right answer. Nothing where none has one."""
+    """Accuracy with Wilson's interval; a failure is no right answer. Nothing where none has one.
+
+    The interval is that of as many trials as there are prompts: a prompt that is asked again may
+    say nothing new.
+    """
     known = [bool(one.right) for one in records if one.right is not None]
     if not known:
         return {}
-    found = wilson(sum(known), len(known))
+    prompts = len({one.prompt for one in records if one.right is not None})
+    found = wilson(sum(known) * prompts / len(known), prompts)
     return {"accuracy": found.value, "accuracy_low": found.low, "accuracy_high": found.high}
 
 
@@ -128,32 +149,47 @@ def predicted(good: Sequence[Record]) -> dict[str, float]:
 class Metric:
     """A figure by name as values of each record and what folds them, so records can be resampled.
 
-    `of` gives no value where a record has none (a failure has no times).
+    `of` gives no value where a record has none (a failure has no times). `rate`: what is folded is
+    a mean per request, and the figure that many a second.
     """
 
     of: Callable[[Record], list[float]]
     fold: Callable[[Floats], float]
+    rate: bool = False
 
-    def value(self, records: Sequence[Record]) -> float | None:
+    def value(self, point: Point) -> float | None:
         """The figure; None of nothing."""
-        values = [value for one in records for value in self.of(one)]
-        return self.fold(np.asarray(values)) if values else None
+        values = [value for one in point.records for value in self.of(one)]
+        return self.fold(np.asarray(values)) * self.scale(point) if values else None
+
+    def scale(self, point: Point) -> float:
+        """What turns the fold of all values into the figure."""
+        if not self.rate:
+            return 1.0
+        return len(point.records) / point.seconds if point.seconds else float("nan")
 
 
-def metric(name: str, goals: Goals) -> Metric:
-    """The figure `e2e_p50`, `goals_met`, `accuracy`, or any mean cost. Raises ValueError."""
+def metric(name: str, goals: Goals, points: Iterable[Point]) -> Metric:
+    """The figure of that name: a quantile, a share, a rate or any mean cost that `points` tell of.
+
+    Raises ValueError for what is none, or is known of a point as a whole only.
+    """
     kind, _, q = name.rpartition("_p")
     if kind in KINDS and q.isdigit() and int(q) <= 100:
         return Metric(
             lambda one: [1000 * value for value in KINDS[kind](one)] if one.ok else [],
             lambda values: float(np.percentile(values, int(q))),
         )
-    if name == "goals_met":
-        return Metric(lambda one: [float(kept(one, goals))], _mean)
-    if name == "accuracy":
-        return Metric(lambda one: [] if one.right is None else [float(one.right)], _mean)
-    if name == "failed":
-        return Metric(lambda one: [float(not one.ok)], _mean)
+    if name in SHARES:
+        share = SHARES[name]
+        return Metric(lambda one: _some(share(one, goals)), _mean)
+    if name in RATES:
+        each = RATES[name]
+        return Metric(lambda one: [each(one, goals) if one.ok else 0.0], _mean, rate=True)
+    told = {*COUNTED, *(key for point in points for one in point.good for key in spent(one))}
+    if name not in told:
+        known = [*(f"{kind}_pQ" for kind in KINDS), *SHARES, *RATES, *sorted(told)]
+        raise ValueError(f"{name!r} is no figure of single requests: {', '.join(known)}")
     return Metric(lambda one: [spent(one).get(name, 0.0)] if one.ok else [], _mean)
 
 

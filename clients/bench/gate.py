@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clients.bench.comparing import Ratio, ratio
-from clients.bench.figures import Point, metric
+from clients.bench.figures import Metric, Point, metric
 from clients.bench.goals import Goals
 
 FORM = re.compile(
@@ -64,7 +64,7 @@ def read(text: str) -> Bar:
 def check(
     bar: Bar, points: Sequence[Point], baseline: Sequence[Point], goals: Goals
 ) -> list[Checked]:
-    """The bar at each load. Raises ValueError if nothing in the run is what it speaks of."""
+    """The bar at each load. Raises ValueError if nothing in the runs is what it speaks of."""
     others, named = (baseline, bar.ours) if bar.theirs is None else (points, bar.theirs)
     pairs = [
         (one, other)
@@ -75,15 +75,13 @@ def check(
     ]  # fmt: skip
     if not pairs:
         raise ValueError(f"--bar {bar.text!r}: no such arms and load in what was measured")
-    return [_checked(bar, one, other, goals) for one, other in pairs]
+    wanted = metric(bar.metric, goals, [*points, *baseline])
+    return [_checked(bar, one, other, wanted) for one, other in pairs]
 
 
-def _checked(bar: Bar, one: Point, other: Point, goals: Goals) -> Checked:
-    found = ratio(one.records, other.records, metric(bar.metric, goals))
-    if found.ratio is None:
-        return Checked(bar, one.load.name, found, "fails")
-    if bar.holds(found.ratio):
-        return Checked(bar, one.load.name, found, "holds")
-    bound = found.low if bar.most else found.high
-    sure = bound is None or not bar.holds(bound)
-    return Checked(bar, one.load.name, found, "fails" if sure else "open")
+def _checked(bar: Bar, one: Point, other: Point, wanted: Metric) -> Checked:
+    found = ratio(one, other, wanted)
+    ends = [end for end in (found.ratio, found.low, found.high) if end is not None]
+    held = {bar.holds(end) for end in ends}
+    verdict = "open" if len(held) > 1 else "holds" if held == {True} else "fails"
+    return Checked(bar, one.load.name, found, verdict)

@@ -33,15 +33,16 @@ def compare(first: Path, second: Path, metrics: Sequence[str] = COMPARED) -> int
 def compared(
     before: Result, after: Result, metrics: Sequence[str]
 ) -> list[tuple[str, str, str, Ratio]]:
-    """Arm, load, metric and ratio. Raises ValueError if the runs have nothing in common."""
+    """Arm, load, metric and ratio. Raises ValueError if there is no such metric or no such pair."""
     pairs = matched(after.points, before.points)
     if not pairs:
         raise ValueError("the two runs have no strategy under the same load in common")
+    both = [*before.points, *after.points]
+    wanted = {name: metric(name, before.goals, both) for name in metrics}
     found = [
-        (one.arm.name, one.load.name, name, ratio(one.records, other.records, metric(name, goals)))
-        for goals in (before.goals,)
+        (one.arm.name, one.load.name, name, ratio(one, other, of))
         for one, other in pairs
-        for name in metrics
+        for name, of in wanted.items()
     ]
     return [row for row in found if row[3].ours is not None and row[3].theirs is not None]
 

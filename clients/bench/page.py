@@ -23,11 +23,12 @@ QUANTILES = (50, 90, 95, 99)
 TIMED = ("ttft", "ttfa", "tpot", "itl", "e2e")
 LATENCY = [f"{kind}_p{q}" for kind in TIMED for q in QUANTILES]
 FLOW = (
-    "n", "failed", "requests_per_s", "shown_tokens_per_s", "generated_tokens_per_s", "goodput",
-    "goals_met", "generator_late_ms",
+    "n", "failed", "refused", "requests_per_s", "shown_tokens_per_s", "generated_tokens_per_s",
+    "goodput", "goals_met", "generator_late_ms",
 )  # fmt: skip
 JUDGED = (
     "accuracy", "accuracy_low", "accuracy_high", "estimate_error", "estimate_over_real",
+    "cost_error",
 )  # fmt: skip
 
 
@@ -101,7 +102,7 @@ def _any(rows: Sequence[tuple[str, str, dict[str, Any]]], key: str) -> bool:
 def _goals(result: Result) -> str:
     goals = ", ".join(f"{name} within {bound:g} ms" for name, bound in result.goals.items())
     said = f"Goals: {goals}." if goals else "No goals were set: every complete answer is good."
-    return said + " A failed or refused request misses them."
+    return said + " What failed or was refused, by the server or by a guard, misses them."
 
 
 def _about(result: Result) -> str:

@@ -17,10 +17,10 @@ from clients.bench.result import Result
 from clients.bench.sweep import Told
 
 COLUMNS = {
-    "n": "n", "failed": "failed", "ttft_p50": "ttft p50", "ttfa_p50": "ttfa p50",
-    "tpot_p50": "tpot p50", "e2e_p50": "e2e p50", "e2e_p99": "e2e p99",
+    "n": "n", "failed": "failed", "refused": "refused", "ttft_p50": "ttft p50",
+    "ttfa_p50": "ttfa p50", "tpot_p50": "tpot p50", "e2e_p50": "e2e p50", "e2e_p99": "e2e p99",
     "shown_tokens_per_s": "shown tok/s", "goodput": "goodput/s", "generated_tokens": "tokens",
-    "accuracy": "accuracy", "estimate_error": "est. error",
+    "accuracy": "accuracy", "estimate_error": "est. error", "cost_error": "cost error",
 }  # fmt: skip
 LINE_SECONDS = 10.0
 

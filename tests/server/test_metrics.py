@@ -43,7 +43,7 @@ def test_the_page_is_made_from_the_code() -> None:
 
 
 def test_exactly_the_documented_names_are_exported(metrics: Metrics) -> None:
-    metrics.observe(record(first_token=0.1, seconds=0.5, aborted=True))
+    metrics.observe(record(first_token=0.1, seconds=0.5, aborted=True, expected=1.0, held=2.0))
     metrics.monitor_call(Call("seven", 0.01, tokens=7))
     text = metrics.render()[0].decode()
     exported = {(f.name, f.type) for f in text_string_to_metric_families(text)}
@@ -64,6 +64,15 @@ def test_a_request_is_counted(metrics: Metrics) -> None:
     assert found[f"satisfice_first_token_seconds_sum{what}"] == pytest.approx(0.1)
     assert found[f"satisfice_token_seconds_sum{what}"] == pytest.approx(0.2)
     assert found["satisfice_queue_wait_seconds_sum"] == pytest.approx(0.2)
+
+
+def test_costs_are_held_against_what_was_expected_of_those_that_ended(metrics: Metrics) -> None:
+    for expected, held in ((3.0, 2.0), (None, 2.0), (3.0, None)):
+        metrics.observe(record(expected=expected, held=held))
+    found = samples(metrics)
+    what = 'model="mini",strategy="plain"'
+    assert found[f"satisfice_cost_error_count{{{what}}}"] == 1
+    assert found[f"satisfice_cost_error_sum{{{what}}}"] == pytest.approx(0.5)
 
 
 def test_a_client_makes_no_labels(metrics: Metrics) -> None:

@@ -120,8 +120,11 @@ def auroc(
     return _interval(float(wins.mean()), draws, len(above) + len(below))
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """A share of `n` independent trials with Wilson's score interval, right at 0 and n too."""
+def wilson(successes: float, n: int) -> Interval:
+    """A share of `n` independent trials with Wilson's score interval, right at 0 and n too.
+
+    Successes need not be whole: trials may be means themselves.
+    """
     if n < 1:
         raise ValueError("a share needs at least one trial")
     share = successes / n

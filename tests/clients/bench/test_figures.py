@@ -3,7 +3,7 @@
 import pytest
 
 from clients.bench import counters, goals
-from clients.bench.figures import figures, metric
+from clients.bench.figures import RATES, figures, metric
 from tests.clients.bench.records import failed, point, record
 
 
@@ -42,9 +42,21 @@ def test_the_server_s_counters_are_means_of_a_stretch() -> None:
         'satisfice_monitor_seconds_count{monitor="b"} 9.0\n'
     )
     after = counters.read(text)
-    assert counters.between({}, after, 4) == {"monitor_ms": 500}
-    assert counters.between(after, after, 4) == {"monitor_ms": 0}
-    assert counters.between({}, counters.read("other_total 3\n"), 4) == {}
+    assert counters.figures(counters.between({}, after), 4) == {"monitor_ms": 500}
+    assert counters.figures(counters.between(after, after), 4) == {"monitor_ms": 0}
+    assert counters.figures(counters.between({}, counters.read("other_total 3\n")), 4) == {}
+
+
+def test_how_well_costs_were_foreseen_is_a_median_over_strategies() -> None:
+    text = "".join(
+        f'satisfice_cost_error_bucket{{strategy="{name}",le="{bound}"}} {below}\n'
+        for name, counts in (("a", (1, 3, 4)), ("b", (1, 3, 6)))
+        for bound, below in zip(("0.1", "0.3", "+Inf"), counts, strict=True)
+    )
+    # Two of ten lie below 0.1, four evenly between 0.1 and 0.3.
+    assert counters.figures(counters.read(text), 1) == {"cost_error": pytest.approx(0.25)}
+    assert counters.median({0.1: 1.0, float("inf"): 4.0}) == 0.1
+    assert counters.median({0.1: 0.0, float("inf"): 0.0}) is None
 
 
 def test_accuracy_counts_failures_as_wrong() -> None:
@@ -72,8 +84,23 @@ def test_nothing_measured_has_figures_all_the_same() -> None:
 def test_a_metric_is_the_figure_of_its_name() -> None:
     asked, bounds = point(record(0), record(1, took=1.5), failed(2)), {"e2e": 1000.0}
     whole = figures(asked, bounds)
-    for name in ("e2e_p50", "e2e_p99", "itl_p90", "goals_met", "branches", "generated_tokens"):
-        assert metric(name, bounds).value(asked.records) == pytest.approx(whole[name]), name
+    names = ("e2e_p50", "e2e_p99", "itl_p90", "goals_met", "branches", "generated_tokens", *RATES)
+    for name in names:
+        assert metric(name, bounds, [asked]).value(asked) == pytest.approx(whole[name]), name
+
+
+def test_a_name_that_nothing_has_is_no_metric() -> None:
+    for name in ("e2e_p999", "e2e", "goodputt", "queue_ms", "estimate_error"):
+        with pytest.raises(ValueError, match=name):
+            metric(name, {}, [point(record(0))])
+    nothing = metric("generated_tokens", {}, [point(failed(0))])
+    assert nothing.value(point(failed(0))) is None
+
+
+def test_prompts_that_are_asked_again_make_no_accuracy_surer() -> None:
+    once = figures(point(*(record(i, right=True) for i in range(6))), {})
+    again = [record(i % 6, right=True) for i in range(18)]
+    assert figures(point(*again), {})["accuracy_low"] == once["accuracy_low"]
 
 
 def test_goals_are_named() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -240,6 +241,20 @@ async def test_a_dry_run_expects_what_the_like_has_cost(live: Live) -> None:
     assert then["expected"]["generated_tokens"] == pytest.approx(spent["generated_tokens"])
     assert then["expected"]["row_seconds"] > 0
     assert then["expected"]["mean_row_seconds"] > 0
+
+
+async def test_what_it_was_let_in_as_is_held_against_what_it_cost(live: Live) -> None:
+    async def judged() -> float:
+        figures = (await live.http.get("/metrics")).text
+        ours = re.findall(r'^satisfice_cost_error_count\{.*"best_of_n"\} (.*)$', figures, re.M)
+        return sum(map(float, ours))
+
+    decoding, before = {"strategy": "best_of_n", "params": {"samples": 2}}, await judged()
+    for _ in range(2):  # of the first nothing may be expected yet
+        await live.chat(decoding=decoding, max_tokens=30, seed=5)
+    async with asyncio.timeout(10):
+        while await judged() == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def test_events_ride_in_chunks_with_an_empty_delta(live: Live) -> None:
