@@ -5,12 +5,14 @@ order of arms, so that a machine that slows down slows all of them. It draws and
 """
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from clients.bench import counters
 from clients.bench.arm import Arm
-from clients.bench.counters import Counted, between
+from clients.bench.counters import Counted
 from clients.bench.driver import Driver
 from clients.bench.figures import Point
 from clients.bench.load import Load
@@ -97,13 +99,14 @@ def measure(
 ) -> list[Point]:  # fmt: skip
     """Runs the sweep; rounds of one arm and load come out as one point."""
     points: dict[tuple[str, str], Point] = {}
+    grown: dict[str, Counter[counters.Name]] = defaultdict(Counter)
     for turn, arm, load in sweep.points():
         point = points.setdefault((arm.name, load.name), Point(arm, load))
         before = count()
         _run(sweep, target, sending, point, turn, told, predict)
-        asked = len(sweep.warming(load)) + len(sweep.prompts)
-        for key, value in between(before, count(), asked).items():
-            point.server[key] = point.server.get(key, 0.0) + value / sweep.rounds
+        grown[point.name].update(counters.between(before, count()))
+        asked = (turn + 1) * (len(sweep.warming(load)) + len(sweep.prompts))
+        point.server = counters.figures(grown[point.name], asked)
     return list(points.values())
 
 
