@@ -10,7 +10,6 @@ second the server fills by the number of clients.
 
 import argparse
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.about import close
 from benchmarks.overhead import interval_rank
 from benchmarks.published import Loop, fill, vote
 from clients.eval.core.asking import Arm, Asker, each
@@ -219,8 +219,7 @@ def main() -> None:
     given = parser.parse_args()
     rows, scale = asyncio.run(measure(given.model, given.rounds, Console(stderr=True)))
     show(rows, scale, Console())
-    if given.json:
-        given.json.write_text(json.dumps({"rows": rows, "scale": scale}, indent=1))
+    close({"rows": rows, "scale": scale}, given.json)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks import look_aheads, random_llama
+from benchmarks.about import about, write
 from benchmarks.overhead import show, summed
 from benchmarks.policy_loops import PlainLoop, coordinated, stepped
 from benchmarks.servers import ENGINE_ARGS
@@ -275,16 +276,18 @@ async def measured(part: str, asked: argparse.Namespace, out: Console) -> AsyncI
 
 async def all_measured(asked: argparse.Namespace, out: Console) -> None:
     """Measures, prints and writes; what was there of a part and a load is replaced."""
-    rows = list[Row]()
+    rows, told = list[Row](), dict[str, Any]()
     if asked.json and asked.json.exists():
-        rows = json.loads(asked.json.read_text())["rows"]
+        before = json.loads(asked.json.read_text())
+        rows, told = before["rows"], before.get("about", {})
     for part in asked.parts.split(","):
         found = list[Row]()
         async for row in measured(part, asked, out):
             found.append(row)
             rows = [one for one in rows if what(one) != what(row)] + [row]
             if asked.json:
-                asked.json.write_text(json.dumps({"rows": rows}, indent=1))
+                told[part] = about()
+                write(asked.json, {"about": told, "rows": rows})
         (look_aheads.show if part == "rollout" else show)(found, Console())
 
 

@@ -19,7 +19,6 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from math import hypot
 from pathlib import Path
 from statistics import fmean, median
 from tempfile import TemporaryDirectory
@@ -30,10 +29,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import peers
+from benchmarks.about import close
 from benchmarks.peers import middle, ratio
 from benchmarks.servers import ENGINE_ARGS
 from clients.eval.core.prompts import FOLDER, Prompt, load, wrappers
-from clients.eval.core.statistics import Interval, difference, mean, wilson
+from clients.eval.core.statistics import Interval, mean, wilson
 from clients.local import free_port, serving, started
 
 PLAIN, STEERED = "plain", "safethink"
@@ -240,18 +241,8 @@ def paired(
     """The mean difference of a share over the same requests, ours minus theirs."""
     own = [reply for part in ours for reply in part]
     other = [reply for part in theirs for reply in part]
-    values = [[float(getattr(one, what)) for one in part] for part in (own, other)]
-    drawn = difference(values[0], values[1], wrappers([one.prompt for one in own]))
-    more, less = (
-        wilson(sum(a > b for a, b in zip(one, two, strict=True)), len(own))
-        for one, two in (values, values[::-1])
-    )
-    # A bootstrap of few requests that differ is too sure of itself, one of none knows nothing.
-    down = hypot(more.value - more.low, less.high - less.value)
-    up = hypot(more.high - more.value, less.value - less.low)
-    return Interval(
-        drawn.value, min(drawn.low, drawn.value - down), max(drawn.high, drawn.value + up), len(own)
-    )
+    mine, its = ([float(getattr(one, what)) for one in part] for part in (own, other))
+    return peers.paired(mine, its, wrappers([one.prompt for one in own]))
 
 
 def verdicts(
@@ -341,11 +332,7 @@ def main() -> None:
         found = asyncio.run(measured(them, kinds, args.clients, args.rounds, out))
     rows = [row(kind, name, by_arm) for kind, by_arm in found.items() for name in by_arm]
     show(rows, Console(width=None if sys.stdout.isatty() else WIDTH))
-    checks = verdicts(found, rows)
-    for text, held in checks:
-        print(f"{'holds' if held else 'does not hold'}: {text}")
-    if args.json:
-        args.json.write_text(json.dumps({"rows": rows, "verdicts": checks}, indent=1))
+    close({"rows": rows}, args.json, verdicts(found, rows))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the device's own limits is reached, both measured here: a large product and a la
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.about import close
 from benchmarks.published import Loop, fill
 from engines.base import Sampling, Schedule
 from engines.diffusion.model import Denoiser, Segment, Shape
@@ -85,6 +85,11 @@ def network(shape: Shape, device: str, dtype: torch.dtype) -> Denoiser:
             1
         )
     return model.eval().requires_grad_(False)
+
+
+def device_name(device: str) -> str:
+    """What a reader must know of it."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def wait(device: str) -> None:
@@ -211,8 +216,7 @@ def main() -> None:
     work = Work(given.prompt, given.length, given.block)
     rows = measured(model, work, given.rows, given.device, Console(stderr=True))
     show(rows, Console())
-    if given.json:
-        given.json.write_text(json.dumps({"size": given.size, "rows": rows}, indent=1))
+    close({"size": given.size, "device": device_name(given.device), "rows": rows}, given.json)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.about import write
 from benchmarks.servers import Server, both
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -182,7 +183,7 @@ def main() -> None:
                 rows += found
                 show(found, Console())
                 if asked.json:
-                    asked.json.write_text(json.dumps({"rows": rows}, indent=1))
+                    write(asked.json, {"rows": rows})
     show(rows, Console())
 
 

@@ -26,6 +26,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.about import close
 from benchmarks.overhead import interval_rank
 from benchmarks.servers import ENGINE_ARGS
 from clients.local import free_port, started
@@ -229,8 +230,7 @@ def main() -> None:
         subprocess.run(write, check=True, cwd=ROOT)
         rows = measure(checkpoint, asked.pairs, Console(stderr=True))
     show(rows, Console(width=None if sys.stdout.isatty() else WIDTH))
-    if asked.json:
-        asked.json.write_text(json.dumps({"rows": rows}, indent=1))
+    close({"rows": rows}, asked.json)
 
 
 if __name__ == "__main__":

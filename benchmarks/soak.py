@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import stats
 
+from benchmarks.about import close
+from benchmarks.capacity import capacity
 from benchmarks.watched import Watch, accesses, gauges, memory, pinned
 from clients.bench.driver import Driver, driver
 from clients.eval.core.prompts import FOLDER as PROMPTS
 from clients.eval.core.questions import FOLDER as QUESTIONS
 from clients.local import Local
 
-SHARE = 0.8
+SHARE, CLIENTS = 0.8, 32
 VANISHED, WRONG = 0.1, 0.05
 FIRST = 0.25
 """The part of the time in which caches and pools may still grow."""
@@ -120,16 +122,11 @@ def sent(local: Local, sending: Driver, requests: Sequence[Job], **load: Any) ->
     return [{**one, "asked": requests[one["index"]]} for one in heard]
 
 
-def capacity(local: Local, sending: Driver, mix: Mix, seconds: float) -> float:
-    """Requests a second of the mix that a closed loop of 32 clients gets answered."""
-    first = sent(local, sending, [mix.request(calm=True) for _ in range(64)], concurrent=32)
-    rate = len(first) / max(one["sent"] + one["took"] for one in first)
-    n = max(64, round(rate * seconds))
-    found = sent(local, sending, [mix.request(calm=True) for _ in range(n)], concurrent=32)
-    ended = sorted(one["sent"] + one["took"] for one in found)
-    # From one tenth to nine tenths: neither the start nor the lonely last ones.
-    low, high = len(ended) // 10, 9 * len(ended) // 10
-    return float((high - low) / (ended[high] - ended[low]))
+def closed_loop(local: Local, sending: Driver, mix: Mix, n: int) -> list[float]:
+    """When each of so many requests of the mix was answered."""
+    requests = [mix.request(calm=True) for _ in range(n)]
+    found = sent(local, sending, requests, concurrent=CLIENTS)
+    return [one["sent"] + one["took"] for one in found if not one.get("error")]
 
 
 def booked(figures: Mapping[str, float]) -> dict[str, float]:
@@ -168,7 +165,8 @@ def slope(samples: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
 def soaked(local: Local, sending: Driver, minutes: float, out: Console) -> Job:
     """The whole soak; everything found."""
     mix = Mix(7)
-    rate = capacity(local, sending, mix, min(60.0, 20 * minutes))
+    loop = lambda n: closed_loop(local, sending, mix, n)  # noqa: E731
+    rate = capacity(loop, CLIENTS, min(60.0, 20 * minutes))
     out.print(f"capacity {rate:.2f} requests/s; {SHARE:.0%} of it for {minutes:g} min")
     _, before = idle(local.url)
     requests = [mix.request() for _ in range(round(SHARE * rate * 60 * minutes))]
@@ -242,12 +240,8 @@ def main() -> None:
     out = Console(stderr=True, highlight=False)
     with pinned(out, None) as local, driver() as sending:
         found = soaked(local, sending, asked.minutes, out)
-    checks = verdicts(found)
     print(json.dumps(found, indent=1))
-    for text, held in checks:
-        print(f"{'holds' if held else 'does not hold'}: {text}")
-    if asked.json:
-        asked.json.write_text(json.dumps({**found, "verdicts": checks}, indent=1))
+    close(found, asked.json, verdicts(found))
 
 
 if __name__ == "__main__":

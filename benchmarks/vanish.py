@@ -20,6 +20,7 @@ import httpx
 import psutil
 from rich.console import Console
 
+from benchmarks.about import close
 from clients.local import Local, started
 
 GAUGE = 'satisfice_engine_figure{engine="reasoner",figure="requests_running"}'
@@ -114,8 +115,7 @@ def main() -> None:
     own = nullcontext(Local(asked.url, Path())) if asked.url else started(out)
     with own as server:
         rows = measure(server.url, asked.clients, asked.rounds, out)
-    if asked.json:
-        asked.json.write_text(json.dumps({"rows": rows}, indent=1))
+    close({"rows": rows}, asked.json)
 
 
 if __name__ == "__main__":

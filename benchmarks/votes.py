@@ -10,7 +10,6 @@ question; the median has a 95% interval by order statistics.
 
 import argparse
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.about import close
 from benchmarks.peers import OURS, PLAIN, REASONER, Asking, Heard, middle, ratio
 from benchmarks.servers import ours
 from benchmarks.voters import ENGINE, THINK, Voter, own
@@ -155,12 +155,7 @@ def main() -> None:
     found = asyncio.run(run(args.n, Console(stderr=True)))
     ratios = compared(found)
     show(found, ratios, Console())
-    checks = verdicts(ratios)
-    for text, held in checks:
-        print(f"{'holds' if held else 'does not hold'}: {text}")
-    if args.json:
-        whole = {"seconds": found, "ratios": ratios, "verdicts": checks}
-        args.json.write_text(json.dumps(whole, indent=1))
+    close({"seconds": found, "ratios": ratios}, args.json, verdicts(ratios))
 
 
 if __name__ == "__main__":

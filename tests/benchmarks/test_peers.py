@@ -29,9 +29,27 @@ def test_rows_hold_a_voter_against_ours_in_its_own_round() -> None:
             peers.PLAIN: {"tokens": 0.0}, peers.OURS: {"tokens": 9.0}, other: {"tokens": 900.0},
         },
     })  # fmt: skip
-    # Usage here is what `heard` was given: not what was generated.
-    assert [held for _, held in checks] == [True, False, True]
+    # Eight questions cannot tell that ours is no less often right; usage is what `heard` was given.
+    assert [held for _, held in checks] == [False, False, True]
+    assert theirs["behind"]["value"] == 0.125 and theirs["behind"]["low"] < -peers.MARGIN
     assert theirs["p95_over_ours"] == {"value": 2, "low": 2, "high": 2}
+
+
+def test_ours_must_be_fewer_tokens_sooner_and_no_less_right() -> None:
+    questions = [Question(str(i), f"t{i % 8}", 1, "What?", "4") for i in range(160)]
+    other = "its_hub, 8"
+
+    def held(right: list[float], seconds: float = 1.0, generated: float = 400) -> bool:
+        mine = [heard(right[at::8], seconds, generated, 1) for at in range(8)]
+        theirs = [heard([1.0] * 20, 2.0, 800, 1)] * 8
+        rows = peers.compared({(peers.OURS, 1): mine, (other, 1): theirs}, questions)
+        vanished = {name: {"tokens": 0.0} for name in (peers.OURS, other)}
+        return peers.verdicts({"rows": rows, "vanished": vanished})[0][1]
+
+    assert held([1.0] * 160)
+    assert not held([0.0] * 8 + [1.0] * 152)
+    assert not held([1.0] * 160, seconds=2.5)
+    assert not held([1.0] * 160, generated=800)
 
 
 def test_rounds_part_the_questions() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import overload, soak
+from benchmarks import capacity, overload, soak
 from tests.clients.bench.records import failed, point, record
 
 GOALS = {"e2e": 1000.0}
@@ -74,8 +74,34 @@ def test_overload_holds_goodput_against_its_maximum() -> None:
     assert (heavy["answered"], heavy["refused"], heavy["other"]) == (19, 41, 0)
     assert heavy["goodput_low"] < heavy["goodput"] < heavy["goodput_high"]
     checks = overload.verdicts([light, heavy])
-    assert [held for _, held in checks] == [True, True, False, True, True]
+    assert [held for _, held in checks] == [True, True, True, False, True, True]
     worse = overload.row(3.0, point(record(0), failed(1)), 65, [0.2], GOALS)
     assert [held for _, held in overload.verdicts([light, worse])] == [
-        False, False, False, True, False,
+        True, False, False, False, True, False,
     ]  # fmt: skip
+
+
+def test_a_load_that_nothing_was_refused_at_is_no_overload() -> None:
+    light = overload.row(3.0, point(*(record(i) for i in range(20))), 3, [], GOALS)
+    assert light["refusal_p95_ms"] is None
+    assert [held for _, held in overload.verdicts([light])] == [
+        False, True, False, True, True, True,
+    ]  # fmt: skip
+
+
+def test_capacity_leaves_out_the_start_and_the_lonely_last() -> None:
+    ended = [0.1] * 5 + [1 + at / 10 for at in range(90)] + [30.0 + at for at in range(5)]
+    assert capacity.steady(ended) == pytest.approx(10)
+    assert capacity.steady(ended[::-1]) == capacity.steady(ended)
+
+
+def test_capacity_is_of_a_loop_as_long_as_was_asked_for() -> None:
+    sent: list[int] = []
+
+    def loop(n: int) -> list[float]:
+        sent.append(n)
+        return [at / 20 for at in range(n)]
+
+    assert capacity.capacity(loop, 4, 30.0) == pytest.approx(20)
+    assert capacity.capacity(loop, 4, 0.1) == pytest.approx(20)
+    assert sent == [16, 600, 16, 16]
