@@ -28,7 +28,10 @@ def read(text: str) -> Arm:
     if rest in ("none", ""):
         return Arm(name or "none", {})
     if rest.startswith("{"):
-        decoding = json.loads(rest)
+        try:
+            decoding = json.loads(rest)
+        except ValueError as fault:
+            raise ValueError(f"--strategy {text}: no JSON: {fault}") from None
         return Arm(name or str(decoding.get("strategy", "default")), decoding)
     strategy, _, listed = rest.partition(":")
     params = {}

@@ -1,6 +1,5 @@
 """The command line of `satisfice bench`; imports what runs when it is called."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +53,7 @@ def bench(
     asked = Asked(
         strategy or ["plain"], concurrency, rate, burstiness, replay, speed, token_scale, prompts,
         synthetic, n, warmup, rounds, max_tokens, temperature, seed, goal, timeout, model,
-        load_python, json.loads(body),
+        load_python, body,
     )  # fmt: skip
     raise typer.Exit(run(asked, url, json_file, html))
 

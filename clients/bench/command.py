@@ -1,24 +1,24 @@
 """`satisfice bench`: reads what is wanted, finds a server, runs the sweep, writes the result."""
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
 
-from clients.bench import arm, goals, load, page, result, showing
+from clients.bench import arm, goals, load, page, prompts, result, showing
 from clients.bench.counters import counted
 from clients.bench.driver import LoadFailed, driver
 from clients.bench.load import Arrival, Load
-from clients.bench.prompts import DEFAULT, Maker, Prompt, lengths
-from clients.bench.prompts import load as prompts_of
+from clients.bench.prompts import Prompt
 from clients.bench.result import Result
-from clients.bench.sweep import Predict, Sweep, Target, measure
+from clients.bench.sweep import Predict, Sweep, Target, measure, warming
 from clients.eval.core.command import WIDTH, first_model, serving
 from clients.local import ServerFailed
 
@@ -48,16 +48,34 @@ class Asked:
     timeout_s: float = 300.0
     model: str | None = None
     python: str = sys.executable
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    body: str = "{}"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What was asked for, read: `prompts`, or without any `lengths` to make some up to.
+
+    `more` of them are what warms up.
+    """
+
+    arms: Sequence[arm.Arm]
+    loads: Sequence[Load]
+    goals: goals.Goals
+    sampling: Mapping[str, Any]
+    prompts: Sequence[Prompt]
+    lengths: Sequence[tuple[int, int]]
+    more: int
 
 
 def run(asked: Asked, url: str | None, json_file: Path | None, html: Path | None) -> int:
     """Measures and writes; the exit status."""
     console = terminal()
     try:
-        wanted, bounds = [arm.read(text) for text in asked.strategies], goals.read(asked.goal)
+        wanted = wishes(asked)
+        for path in filter(None, (json_file, html)):
+            check_writable(path)
         with serving(console, url) as local:
-            found = measured(console, asked, wanted, bounds, local.url)
+            found = measured(console, asked, wanted, local.url)
     except FAULTS as fault:
         console.print(f"bench: {fault}", markup=False)
         return 1
@@ -69,26 +87,28 @@ def run(asked: Asked, url: str | None, json_file: Path | None, html: Path | None
     return 0
 
 
+def check_writable(path: Path) -> None:
+    """Before hours of measuring, not after. Raises ValueError."""
+    there = path if path.exists() else path.parent
+    if path.is_dir() or not there.exists() or not os.access(there, os.W_OK):
+        raise ValueError(f"{path} cannot be written")
+
+
 def terminal() -> Console:
     """Where nobody looks at it, a table need not fit a screen."""
     return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
-def measured(
-    console: Console, asked: Asked, arms: Sequence[arm.Arm], bounds: goals.Goals, url: str
-) -> Result:
+def measured(console: Console, asked: Asked, wanted: Wishes, url: str) -> Result:
     """Runs the sweep on the server at `url`."""
     key = os.environ.get("OPENAI_API_KEY", "none")
     target = Target(url, asked.model or first_model(url, key), key)
-    loads, prompts = wishes(asked, target)
-    sampling = dict(asked.extra)
-    if asked.temperature is not None:
-        sampling["temperature"] = asked.temperature
+    made, more = prompts_for(wanted, target, asked.seed), wanted.more
     sweep = Sweep(
-        arms, loads, prompts, asked.warmup, asked.rounds, asked.seed, asked.max_tokens, sampling,
-        asked.timeout_s,
+        wanted.arms, wanted.loads, made[: len(made) - more], made[len(made) - more :],
+        asked.warmup, asked.rounds, asked.seed, asked.max_tokens, wanted.sampling, asked.timeout_s,
     )  # fmt: skip
-    console.print(f"model: {target.model}, {len(prompts)} requests a point", markup=False)
+    console.print(f"model: {target.model}, {len(sweep.prompts)} requests a point", markup=False)
     console.print("starting the load generator (vLLM's, 10 to 30 s)")
     before = result.machine()
     with (
@@ -100,24 +120,49 @@ def measured(
             sweep, target, sending, told, predicting(http, url), lambda: counted(http, url)
         )
     about = {"command": " ".join(sys.argv[1:]), "model": target.model, "seed": asked.seed}
-    return Result(points, bounds, about | before)
+    return Result(points, wanted.goals, about | before)
 
 
-def wishes(asked: Asked, target: Target) -> tuple[list[Load], list[Prompt]]:
-    """The loads and what is asked under each. Raises ValueError."""
+def wishes(asked: Asked) -> Wishes:
+    """Everything that was asked for, as far as no server is needed. Raises ValueError, OSError."""
     arrivals: list[Arrival] = []
     loads = load.closed(asked.concurrency) + load.opened(asked.rate, asked.burstiness)
     if asked.replay is not None:
         arrivals = load.recorded(asked.replay, asked.n, asked.speed)
         loads.append(load.replay(asked.replay.stem, arrivals))
+    loads = loads or load.closed("1")
+    arms = [arm.read(text) for text in asked.strategies]
+    more = warming(asked.warmup, loads)
+    known, lengths = list[Prompt](), list[tuple[int, int]]()
     if asked.prompts is not None or not (asked.synthetic or arrivals):
-        return loads or load.closed("1"), prompts_of(asked.prompts or DEFAULT, asked.n)
-    if asked.synthetic:
-        wanted = lengths(asked.synthetic, asked.n)
+        known = prompts.load(asked.prompts or prompts.DEFAULT, asked.n + more)
+    elif asked.synthetic:
+        lengths = prompts.lengths(asked.synthetic, asked.n + more)
     else:
-        wanted = [scaled(one, asked.token_scale) for one in arrivals]
-    with closing(Maker(target.url, target.model, target.key, asked.seed)) as maker:
-        return loads or load.closed("1"), maker.made(wanted)
+        each = [scaled(one, asked.token_scale) for one in arrivals]
+        lengths = each + [each[i % len(each)] for i in range(more)]
+    found = Wishes(arms, loads, goals.read(asked.goal), sampling(asked), known, lengths, more)
+    Sweep(arms, loads, known)  # says at once what could not be told apart
+    return found
+
+
+def sampling(asked: Asked) -> dict[str, Any]:
+    """Further fields of every request's body. Raises ValueError."""
+    try:
+        found = json.loads(asked.body)
+    except ValueError as fault:
+        raise ValueError(f"--body {asked.body}: no JSON: {fault}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"--body {asked.body}: no JSON object")
+    return found if asked.temperature is None else {**found, "temperature": asked.temperature}
+
+
+def prompts_for(wanted: Wishes, target: Target, seed: int) -> Sequence[Prompt]:
+    """The prompts that are known, or else made up to their lengths."""
+    if wanted.prompts:
+        return wanted.prompts
+    with closing(prompts.Maker(target.url, target.model, target.key, seed)) as maker:
+        return maker.made(wanted.lengths)
 
 
 def scaled(one: Arrival, scale: float) -> tuple[int, int]:

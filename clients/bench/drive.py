@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import time
+from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 import numpy as np
@@ -68,7 +69,17 @@ async def refused(response: Any) -> dict[str, Any]:
     after = response.headers.get("retry-after")
     said = (await response.text())[:300]
     found = {"status": response.status, "error": f"http {response.status}: {said}"}
-    return found if after is None else found | {"retry_after": float(after)}
+    seconds = seconds_of(after or "")
+    return found if seconds is None else found | {"retry_after": seconds}
+
+
+def seconds_of(after: str) -> float | None:
+    """What Retry-After says, as seconds or as a date; None if it says nothing that is known."""
+    with contextlib.suppress(ValueError):
+        return float(after)
+    with contextlib.suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(after).timestamp() - time.time())
+    return None
 
 
 def told(heard: Heard) -> dict[str, Any]:

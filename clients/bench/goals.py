@@ -1,6 +1,7 @@
 """What counts as well served: bounds that a request must keep, `ttft=500,e2e=4000` in milliseconds.
 
-Knows no load. A request that failed or was refused misses every goal.
+Knows no load. A request that failed or was refused, by the server or by a monitor, misses every
+goal.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,15 +25,17 @@ def read(text: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for pair in filter(None, text.split(",")):
         name, sign, bound = pair.partition("=")
-        if not sign or name not in MEASURED:
-            raise ValueError(f"--goal {pair}: goals are {', '.join(MEASURED)}, as NAME=MS")
-        found[name] = float(bound)
+        try:
+            found[name] = float(bound if sign and name in MEASURED else "")
+        except ValueError:
+            said = f"--goal {pair}: goals are {', '.join(MEASURED)}, as NAME=MS"
+            raise ValueError(said) from None
     return found
 
 
 def kept(record: Record, goals: Goals) -> bool:
     """Whether a complete answer came within every bound."""
-    if not record.ok:
+    if not record.ok or record.refused:
         return False
     times = ((MEASURED[name](record), bound) for name, bound in goals.items())
     return all(seconds is None or seconds * 1000 <= bound for seconds, bound in times)

@@ -32,9 +32,10 @@ class Heard:
 
     def add(self, message: str, now: float) -> None:
         """Takes one event of the stream; comments (keep-alive) say nothing."""
-        if not message.startswith("data:"):
+        lines = (line for line in message.split("\n") if line.startswith("data:"))
+        told = "\n".join(line.removeprefix("data:").strip() for line in lines)
+        if not told:
             return
-        told = message.removeprefix("data:").strip()
         if told == "[DONE]":
             self.done = True
             return
@@ -74,8 +75,18 @@ async def listen(
     """Everything in a stream of server-sent events, until its end."""
     heard, rest = Heard(began), b""
     async for part in body:
-        now = clock()
-        *whole, rest = (rest + part).split(b"\n\n")
+        now, rest = clock(), rest + part
+        # The second half of a line's end may still be on its way.
+        cut = len(rest) - rest.endswith(b"\r")
+        *whole, left = lines(rest[:cut]).split(b"\n\n")
+        rest = left + rest[cut:]
         for message in whole:
             heard.add(message.decode(), now)
+    for message in lines(rest).split(b"\n\n")[:-1]:
+        heard.add(message.decode(), clock())
     return heard
+
+
+def lines(text: bytes) -> bytes:
+    """The same with ends of lines of one kind; servers may send any of three."""
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -6,7 +6,9 @@ Pure values; what sends them is `drive`.
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import islice
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +58,25 @@ class Load:
 
 def closed(text: str) -> list[Load]:
     """Closed loops of `1,2,4`. Raises ValueError."""
-    counts = [int(part) for part in text.split(",") if part]
+    try:
+        counts = [int(part) for part in text.split(",") if part]
+    except ValueError:
+        counts = [0]
     if any(count < 1 for count in counts):
-        raise ValueError(f"--concurrency {text}: each must be at least 1")
+        raise ValueError(f"--concurrency {text}: each must be a whole number, at least 1")
     return [Load(f"x{count}", concurrent=count) for count in counts]
 
 
 def opened(text: str, burstiness: float = 1.0) -> list[Load]:
     """Open loops of `0.5,2` requests a second. Raises ValueError."""
-    rates = [float(part) for part in text.split(",") if part]
-    if any(rate <= 0 for rate in rates):
-        raise ValueError(f"--rate {text}: each must be above 0")
+    try:
+        rates = [float(part) for part in text.split(",") if part]
+    except ValueError:
+        rates = [nan]
+    if not all(0 < rate < inf for rate in rates):
+        raise ValueError(f"--rate {text}: each must be a number above 0")
+    if not 0 < burstiness < inf:
+        raise ValueError(f"--burstiness {burstiness}: must be above 0")
     return [Load(f"{rate:g}/s", rate=rate, burstiness=burstiness) for rate in rates]
 
 
@@ -85,27 +95,27 @@ def recorded(path: Path, n: int, speed: float = 1.0) -> list[Arrival]:
     Columns TIMESTAMP, ContextTokens, GeneratedTokens. Raises ValueError for another form or if
     there are fewer.
     """
-    found: list[tuple[float, int, int]] = []
+    if not 0 < speed < inf:
+        raise ValueError(f"--speed {speed}: must be above 0")
     with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            found.append(_row(path, row))
-            if len(found) == n:
-                break
+        rows = islice(csv.DictReader(file), n)
+        # Traces are of many machines, whose clocks may differ.
+        found = sorted((_row(path, i, row) for i, row in enumerate(rows)), key=lambda row: row[0])
     if len(found) < n:
         raise ValueError(f"{path} has {len(found)} requests; {n} were asked for")
     first = found[0][0]
     return [Arrival((at - first) / speed, context, out) for at, context, out in found]
 
 
-def _row(path: Path, row: Mapping[str, str]) -> tuple[float, int, int]:
+def _row(path: Path, number: int, row: Mapping[str, str]) -> tuple[float, int, int]:
     try:
-        stamp = row["TIMESTAMP"]
-        # The trace has a digit more than datetime reads.
-        whole, _, part = stamp.partition(".")
-        at = datetime.fromisoformat(whole).timestamp() + float(f"0.{part or 0}")
-        return at, int(row["ContextTokens"]), int(row["GeneratedTokens"])
-    except (KeyError, ValueError) as fault:
-        raise ValueError(f"{path} is no trace of arrivals: {fault!r} in {dict(row)}") from None
+        at = datetime.fromisoformat(row["TIMESTAMP"])
+        # A trace without a zone must not jump where the reader's clocks do.
+        at = at if at.tzinfo else at.replace(tzinfo=UTC)
+        return at.timestamp(), int(row["ContextTokens"]), int(row["GeneratedTokens"])
+    except (KeyError, ValueError, TypeError) as fault:
+        where = f"{path}, line {number + 2}"
+        raise ValueError(f"{where}: no arrival of a trace: {fault!r} in {dict(row)}") from None
 
 
 def replay(name: str, arrivals: Sequence[Arrival]) -> Load:

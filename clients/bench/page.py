@@ -106,4 +106,9 @@ def _goals(result: Result) -> str:
 
 
 def _about(result: Result) -> str:
-    return " · ".join(f"{key}: {value}" for key, value in result.about.items())
+    told = {
+        key: ", ".join(f"{name} {said}" for name, said in value.items())
+        if isinstance(value, dict) else value
+        for key, value in result.about.items()
+    }  # fmt: skip
+    return " · ".join(f"{key}: {value}" for key, value in told.items())

@@ -52,17 +52,24 @@ def load(path: Path, n: int) -> list[Prompt]:
     if not lines:
         raise ValueError(f"{path} holds no prompts")
     if path.suffix == ".jsonl":
-        found = [_read(path, i, json.loads(line)) for i, line in enumerate(lines[:n])]
+        found = [_read(f"{path}, line {i + 1}", i, line) for i, line in enumerate(lines[:n])]
     else:
         found = [Prompt(str(i), line.strip()) for i, line in enumerate(lines[:n])]
     return [found[i % len(found)] for i in range(n)]
 
 
-def _read(path: Path, number: int, line: Mapping[str, Any]) -> Prompt:
-    turns = line.get("turns") or [None]
-    text = line.get("prompt") or line.get("question") or turns[0]
+def _read(where: str, number: int, written: str) -> Prompt:
+    try:
+        line = json.loads(written)
+    except ValueError as fault:
+        raise ValueError(f"{where}: no JSON: {fault}") from None
+    if not isinstance(line, dict):
+        raise ValueError(f"{where}: no JSON object")
+    turns = line.get("turns")
+    first = turns[0] if isinstance(turns, list) and turns else None
+    text = line.get("prompt") or line.get("question") or first
     if not isinstance(text, str):
-        raise ValueError(f"{path}, line {number + 1}: no prompt, question or turns")
+        raise ValueError(f"{where}: no prompt, question or turns")
     names = (line.get(key) for key in ("id", "uid", "question_id"))
     known = next((str(name) for name in names if name is not None), str(number))
     group = str(line.get("template") or line.get("category") or known)

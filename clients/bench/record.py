@@ -43,6 +43,11 @@ class Record:
         return self.error is None
 
     @property
+    def refused(self) -> bool:
+        """Whether the answer was withheld: a monitor said no, or could not say anything."""
+        return self.decoding.get("outcome") == "refused"
+
+    @property
     def texts(self) -> list[float]:
         """The arrival of every chunk with text, in order."""
         return sorted((*self.reasoning, *self.content))

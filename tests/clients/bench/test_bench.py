@@ -75,6 +75,33 @@ async def test_what_only_the_server_knows_is_in_it(written: tuple[Path, Path]) -
     assert vote["queue_ms"] >= 0
 
 
+async def test_what_a_dry_run_expects_is_held_against_what_came(
+    written: tuple[Path, Path],
+) -> None:
+    found = points(written[0])
+    for arm in ("plain", "vote"):
+        figures = found[arm, "x3"]["figures"]
+        assert figures["estimate_error"] < 1
+        assert figures["cost_error"] >= 0
+    assert "estimate_error" not in found["nothing", "x3"]["figures"]
+
+
+async def test_recorded_arrivals_are_played_again(server: Live, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    rows = [f"2024-05-10 00:00:0{at}+00:00,60,5" for at in ("0.0", "1.0", "1.5")]
+    trace.write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *rows, ""]))
+    asked = Asked(("plain",), replay=trace, speed=2, n=3, model="tab")
+    out = tmp_path / "out.json"
+    assert await asyncio.to_thread(run, asked, server.url, out, None) == 0
+    ((_, found),) = points(out).items()
+    sent = [one["sent"] for one in found["records"]]
+    assert [at - sent[0] for at in sent] == pytest.approx([0, 0.5, 0.75], abs=0.2)
+    assert found["figures"]["failed"] == 0
+    for one in found["records"]:
+        assert one["usage"]["completion_tokens"] <= 5
+        assert one["usage"]["prompt_tokens"] == pytest.approx(60, abs=10)
+
+
 async def test_a_closed_loop_keeps_to_its_clients(written: tuple[Path, Path]) -> None:
     found = points(written[0])
     for load, most in (("x1", 1), ("x3", 3)):
@@ -113,10 +140,11 @@ async def test_the_file_reads_back(written: tuple[Path, Path]) -> None:
 
 def test_a_file_that_is_no_result_is_said(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    path.write_text("[]")
-    answer = CliRunner().invoke(app, ["compare", str(path), str(path)])
-    assert answer.exit_code == 1
-    assert "no result of the bench" in answer.output
+    for text in ("[]", "{}", '{"bench": 1, "points": []}', '{"bench": 1, "points": [5]}'):
+        path.write_text(text)
+        answer = CliRunner().invoke(app, ["compare", str(path), str(path)])
+        assert answer.exit_code == 1
+        assert "no result of the bench" in answer.output
 
 
 def test_a_wrong_wish_starts_nothing() -> None:

@@ -110,6 +110,12 @@ def test_goals_are_named() -> None:
         goals.read("ttfx=1")
 
 
+def test_what_was_withheld_misses_every_goal() -> None:
+    found = figures(point(record(0), record(1, decoding={"outcome": "refused"})), {"e2e": 1000.0})
+    assert (found["failed"], found["refused"], found["goals_met"]) == (0, 1, 0.5)
+    assert not goals.kept(record(decoding={"outcome": "refused"}), {})
+
+
 def test_a_goal_on_what_never_came_is_kept() -> None:
     """An answer without thinking or of one token has no such time, which no goal forbids."""
     assert goals.kept(record(content=(), reasoning=()), {"ttfa": 1.0, "tpot": 1.0})

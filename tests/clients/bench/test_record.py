@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from clients.bench.drive import seconds_of
 from clients.bench.listening import listen
 from clients.bench.record import Record
 from tests.clients.bench.records import failed, record
@@ -25,6 +26,19 @@ def test_a_refused_request_has_no_times() -> None:
     one = failed()
     assert (one.ttft, one.ttfa, one.ttfe, one.tpot, one.itl) == (None, None, None, None, [])
     assert not one.ok
+
+
+def test_an_answer_that_was_withheld_is_refused() -> None:
+    assert record(decoding={"outcome": "refused"}).refused
+    assert not record().refused
+
+
+@pytest.mark.parametrize(
+    ("after", "seconds"),
+    [("3", 3.0), ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("later", None), ("", None)],
+)
+def test_a_time_to_come_back_is_read_in_either_form(after: str, seconds: float | None) -> None:
+    assert seconds_of(after) == seconds
 
 
 def test_a_record_survives_its_file() -> None:
@@ -68,9 +82,11 @@ async def parts(stream: bytes, size: int) -> AsyncIterator[bytes]:
         yield stream[at : at + size]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-async def test_a_stream_is_heard_however_it_is_cut(size: int) -> None:
-    heard = await listen(parts(STREAM, size), 0.0, clock=count(1).__next__)
+async def test_a_stream_is_heard_however_it_is_cut(size: int, end: bytes) -> None:
+    stream = b"event: message\n" + STREAM
+    heard = await listen(parts(stream.replace(b"\n", end), size), 0.0, clock=count(1).__next__)
     assert heard.fault() is None
     assert heard.text == "4 €"
     assert (len(heard.reasoning), len(heard.content)) == (1, 2)

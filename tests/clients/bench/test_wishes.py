@@ -1,12 +1,19 @@
 """What the command line can ask for: arms, loads, prompts."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE, Popen
+from typing import Any
 
 import pytest
 
 from clients.bench import arm, load, prompts
+from clients.bench.command import Asked, check_writable, wishes
+from clients.bench.driver import Driver
+from clients.bench.figures import Point
 from clients.bench.load import Load
-from clients.bench.sweep import Sweep, Target
+from clients.bench.sweep import Round, Sweep, Target
 
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
@@ -51,9 +58,22 @@ def test_recorded_arrivals_keep_their_times(tmp_path: Path) -> None:
     assert load.replay("trace", found).level == pytest.approx(2 / 2.27094, rel=1e-3)
     with pytest.raises(ValueError, match="4 were asked for"):
         load.recorded(path, 4)
-    path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match="no trace"):
-        load.recorded(path, 1)
+    for text in ("a,b\n1,2\n", TRACE.replace(",109", "")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="no arrival of a trace"):
+            load.recorded(path, 3)
+
+
+def test_traces_of_either_year_are_read(tmp_path: Path) -> None:
+    """Those of 2024 have a zone and sometimes no fraction, and not all are in order."""
+    path = tmp_path / "trace.csv"
+    path.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:01+00:00,2,3\n"
+        "2024-05-10 00:00:00.009930+00:00,1,2\n2024-05-10 00:00:01.5+00:00,3,4\n"
+    )
+    found = load.recorded(path, 3)
+    assert [one.at for one in found] == pytest.approx([0, 0.99007, 1.49007])
+    assert [one.context for one in found] == [1, 2, 3]
 
 
 def test_prompts_of_known_forms(tmp_path: Path) -> None:
@@ -87,4 +107,91 @@ def test_arms_are_asked_the_same_with_the_same_seeds() -> None:
     seeds = {sweep.body(target, one, asked[0], 0)["seed"] for one in arms}
     assert len(seeds) == 1
     assert seeds != {sweep.body(target, arms[0], asked[0], 1)["seed"]}
+
+
+def sent(sweep: Sweep, one: Load, turn: int = 0) -> tuple[list[str], list[str]]:
+    """Texts with seeds of what warms up and of what is measured, as a driver is told."""
+    jobs: list[list[str]] = []
+
+    class Noted(Driver):
+        def run(self, job: Mapping[str, Any], heard: object) -> dict[str, float]:
+            asked = [request["body"] for request in job["requests"]]
+            jobs.append([f"{body['messages'][0]['content']} {body['seed']}" for body in asked])
+            return {"late_s": 0.0}
+
+    nobody = Noted(Popen(["true"], stdin=PIPE, stdout=PIPE, text=True))
+    asked = Round(sweep, Target("http://x", "m"), nobody, sweep.arms[0], one, turn)
+    asked.warm(lambda *_: None)
+    asked.measure(Point(sweep.arms[0], one), [], lambda *_: None)
+    return (jobs[0] if len(jobs) == 2 else []), jobs[-1]
+
+
+def test_what_warms_up_is_never_measured() -> None:
+    asked = [prompts.Prompt(str(i % 3), f"p{i % 3}") for i in range(5)]
+    loads = [Load("x1", concurrent=1), Load("x4", concurrent=4)]
+    arms = [arm.read("plain")]
+    warm, _ = sent(Sweep(arms, loads, asked, [prompts.Prompt("o", "other")]), loads[1])
+    assert [text.split()[0] for text in warm] == ["other"] * 4
+    alone = Sweep(arms, loads, asked)
+    rounds = [(one, turn) for one in loads for turn in (0, 1)]
+    seen = [text for one, turn in rounds for job in sent(alone, one, turn) for text in job]
+    # Neither a load, nor a round, nor a prompt that a short file repeats asks the same again.
+    assert len(set(seen)) == len(seen) == 2 * (2 + 5) + 2 * (4 + 5)
+    assert sent(replace(alone, warmup=0), loads[1])[0] == []
+    timed = load.replay("t", [load.Arrival(i, 1, 1) for i in range(5)])
+    assert sent(Sweep(arms, [timed], asked), timed)[0] == []
+
+
+def test_two_of_one_name_cannot_be_told_apart() -> None:
+    same = [arm.read(f'{{"strategy": "hex", "params": {{"seeds": {n}}}}}') for n in (1, 2)]
+    with pytest.raises(ValueError, match="LABEL"):
+        Sweep(same, load.closed("1"), [])
+    with pytest.raises(ValueError, match="x1"):
+        Sweep(same[:1], load.closed("1,2,1"), [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"concurrency": "2,x"}, "--concurrency"),
+        ({"rate": "fast"}, "--rate"),
+        ({"rate": "1", "burstiness": 0.0}, "--burstiness"),
+        ({"replay": True, "speed": 0.0}, "--speed"),
+        ({"body": "{x"}, "--body"),
+        ({"body": "[1]"}, "--body"),
+        ({"goal": "e2e=soon"}, "--goal"),
+        ({"strategies": ['{"strategy']}, "--strategy"),
+        ({"synthetic": "5"}, "--synthetic"),
+        ({"strategies": ["plain", "plain"]}, "two arms"),
+    ],
+)
+def test_wrong_wishes_are_named_before_anything_starts(
+    fields: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "trace.csv").write_text(TRACE)
+    if "replay" in fields:
+        fields = {**fields, "replay": tmp_path / "trace.csv"}
+    with pytest.raises(ValueError, match=said):
+        wishes(Asked(n=3, **fields))
+
+
+@pytest.mark.parametrize("line", ["5", "{", '{"turns": 5}', '{"turns": []}', '{"prompt": 3}'])
+def test_lines_that_are_no_prompts_are_named(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "some.jsonl"
+    path.write_text(f'{{"prompt": "a"}}\n{line}\n')
+    with pytest.raises(ValueError, match="line 2"):
+        prompts.load(path, 2)
+
+
+def test_what_cannot_be_written_is_said_before_anything_is_measured(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new.json")
+    for path in (tmp_path / "none" / "x.json", tmp_path):
+        with pytest.raises(ValueError, match="cannot be written"):
+            check_writable(path)
+
+
+def test_an_arm_without_decoding_sends_none() -> None:
+    asked = prompts.load(prompts.DEFAULT, 3)
+    sweep = Sweep([arm.read("none")], [Load("x1", concurrent=1)], asked)
+    target = Target("http://x", "m")
     assert "decoding" not in sweep.body(target, arm.read("none"), asked[0], 0)
