@@ -28,7 +28,7 @@ class Point:
 
     `seconds` is how long the measured requests took in all, `late_s` how late the sending process
     itself was (99th percentile): where that is not small, times are the generator's, not the
-    server's. `server` are means per request by the server's own counters, warm-up included.
+    server's. `server` is what the server's own counters say of the measured requests.
     """
 
     arm: Arm
