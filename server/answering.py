@@ -157,13 +157,14 @@ class Answering(Response):
     async def _admit(self) -> None:
         plan = self._plan
         service = self._service
-        likely = service.costs.expect(plan.requests, plan.estimate)
+        likely = service.costs.expect(plan.requests, plan.estimate, service.admission.rows)
         self._record.expected = likely.row_seconds
         door = service.admission.admit(
             plan.estimate, key=plan.key, deadline=plan.deadline, row_seconds=likely.mean_row_seconds
         )
         async with door as ticket:
             self._record.waited, began = ticket.waited, self._clock()
+            beside = service.admission.rows - ticket.rows
             try:
                 await (self._whole() if plan.events is None else self._stream(plan.events))
             finally:
@@ -172,7 +173,7 @@ class Answering(Response):
             # Only what ended by itself says what the like of it costs.
             steps, held = self._record.usage.generated_tokens, ticket.rows * (self._clock() - began)
             self._record.held = held
-            service.costs.learn(plan.requests, plan.estimate, steps, held)
+            service.costs.learn(plan.requests, plan.estimate, steps, held, beside)
 
     def _pieces(self) -> AsyncGenerator[tuple[int, Piece], None]:
         found = pieces(self._plan.sources)

@@ -2,10 +2,11 @@
 
 A request's cost is the rows it holds times the seconds it holds them. It is expected as row-steps
 (tokens sampled in all, learned per strategy and setting, longer prompts apart from shorter ones)
-times the row-seconds that a row-step of that strategy takes under the present load. It is expected
-twice: as the like of it mostly costs, for whoever asks what one request will cost, and as it costs
-on average, for sums: answers mostly have long tails, so the second is mostly the larger. It knows
-no strategy and no HTTP; what a request may cost at most is `Estimate`'s.
+times the row-seconds that a row-step of that strategy takes beside so many rows of others as are in
+use (learned by their number's magnitude). It is expected twice: as the like of it mostly costs, for
+whoever asks what one request will cost, and as it costs on average, for sums: answers mostly have
+long tails, so the second is mostly the larger. It knows no strategy and no HTTP; what a request may
+cost at most is `Estimate`'s.
 """
 
 from collections import OrderedDict, deque
@@ -99,16 +100,24 @@ class Pace:
 
     seconds: float = 0.0
     steps: float = 0.0
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT // 2))
 
     def add(self, seconds: float, steps: int) -> None:
         """What one request held and sampled."""
         self.seconds = self.seconds * MEMORY + seconds
         self.steps = self.steps * MEMORY + steps
+        if seconds > 0 and steps:
+            self.recent.append(seconds / steps)
 
     @property
-    def each(self) -> float | None:
-        """None before anything was sampled."""
-        return self.seconds / self.steps if self.steps else None
+    def mean(self) -> float:
+        """On average over all steps, as sums go."""
+        return self.seconds / self.steps
+
+    @property
+    def typical(self) -> float:
+        """As it mostly is for one request: one that ran longer than its like went at another."""
+        return typical(sorted(self.recent))
 
 
 class Costs:
@@ -118,8 +127,11 @@ class Costs:
         self._learned: OrderedDict[Hashable, Learned] = OrderedDict()
         self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
 
-    def expect(self, made: Sequence[DecodeRequest], bound: Estimate) -> Expected:
-        """What the requests of one call will cost together; `bound` is the most they may."""
+    def expect(self, made: Sequence[DecodeRequest], bound: Estimate, beside: int = 0) -> Expected:
+        """What the requests of one call will cost together; `bound` is the most they may.
+
+        `beside` are the rows that others have in use.
+        """
         fine, coarse = keys(made, bound)
         known = next(
             (
@@ -133,18 +145,27 @@ class Costs:
         if known is None:
             return Expected(most, None, None, 0)
         steps, mean = (min(most, of(length(made))) for of in (known.steps, known.mean))
-        each = self._paces[kind(made)].each
-        if each is None:
+        pace = self._pace(made, beside)
+        if pace is None:
             return Expected(steps, None, None, known.seen)
-        return Expected(steps, steps * each, mean * each, known.seen)
+        return Expected(steps, steps * pace.typical, mean * pace.mean, known.seen)
+
+    def _pace(self, made: Sequence[DecodeRequest], beside: int) -> Pace | None:
+        """That of the like under such a load; under any, before enough were seen."""
+        under, any_load = (self._paces.get(key) for key in paces(made, beside))
+        if under is not None and len(under.recent) >= ENOUGH:
+            return under
+        return any_load if any_load is not None and any_load.recent else None
 
     def learn(
-        self, made: Sequence[DecodeRequest], bound: Estimate, steps: int, held: float
-    ) -> None:
+        self, made: Sequence[DecodeRequest], bound: Estimate, steps: int, held: float,
+        beside: int = 0,
+    ) -> None:  # fmt: skip
         """A call that ended by itself: what it sampled, and the row-seconds it held."""
         for key in keys(made, bound):
             _kept(self._learned, key, Learned()).add(length(made), steps)
-        _kept(self._paces, kind(made), Pace()).add(held, steps)
+        for key in paces(made, beside):
+            _kept(self._paces, key, Pace()).add(held, steps)
 
 
 def slope(points: Collection[tuple[float, float]]) -> float:
@@ -171,6 +192,11 @@ def typical(values: Sequence[float]) -> float:
     """
     low, high = closest_half(values)
     return 2 * low * high / (low + high)
+
+
+def paces(made: Sequence[DecodeRequest], beside: int) -> tuple[Hashable, Hashable]:
+    """Whose pace is a call's: its kind's beside that many rows, by magnitude, and its kind's."""
+    return (*kind(made), beside.bit_length()), kind(made)
 
 
 def kind(made: Sequence[DecodeRequest]) -> tuple[str, str]:

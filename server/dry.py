@@ -26,7 +26,7 @@ def dry_run(service: Service, chosen: Chosen, requests: Sequence[DecodeRequest])
     """The estimate for all choices of all prompts; RequestError if it would not be let in."""
     cost = together([estimate(request) for request in requests])
     service.admission.width(cost)
-    likely = service.costs.expect(requests, cost)
+    likely = service.costs.expect(requests, cost, service.admission.rows)
     answer: DryRun = {
         "object": "decoding.estimate",
         "model": chosen.served.id,

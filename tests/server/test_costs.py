@@ -100,7 +100,31 @@ def test_it_never_exceeds_the_bound() -> None:
     tight = Estimate(rows=1, generated_tokens=64, engine_requests=1)
     found = costs.expect(asked(), tight)
     assert found.generated_tokens == 64
-    assert found.mean_row_seconds == found.row_seconds == pytest.approx(64 / 390)
+    for seconds in (found.row_seconds, found.mean_row_seconds):
+        assert seconds == pytest.approx(64 / 390)
+
+
+def test_it_knows_what_the_load_does_to_the_pace() -> None:
+    """Beside others a step takes four times as long; what was never seen is as all was."""
+    costs, draw = Costs(), random.Random(3)
+    for i in range(200):
+        beside = (0, 24)[i % 2]
+        seconds = 100 * (0.01 if beside == 0 else 0.04) * math.exp(draw.gauss(0, 0.05))
+        costs.learn(asked(), BOUND, 100, seconds, beside)
+    found = {beside: costs.expect(asked(), BOUND, beside).row_seconds for beside in (0, 20, 24, 3)}
+    assert [found[beside] for beside in (0, 20, 24)] == pytest.approx([1, 4, 4], rel=0.1)
+    assert found[3] is not None and 1 <= found[3] <= 4
+    assert costs.expect(asked(), BOUND, 24).mean_row_seconds == pytest.approx(4, rel=0.1)
+
+
+def test_one_that_runs_on_does_not_set_the_pace_of_the_rest() -> None:
+    """A vote of eight that waits for one path holds rows that sample nothing."""
+    costs = Costs()
+    for i in range(60):
+        costs.learn(asked(), BOUND, 100 if i % 4 else 200, 1.0 if i % 4 else 8.0)
+    found = costs.expect(asked(), BOUND)
+    assert found.row_seconds == pytest.approx(1.0, rel=0.1)
+    assert found.mean_row_seconds == pytest.approx((3 * 1 + 8) / 4, rel=0.2)
 
 
 def test_it_follows_a_change() -> None:
