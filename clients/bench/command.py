@@ -3,8 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,26 +72,50 @@ def run(asked: Asked, url: str | None, json_file: Path | None, html: Path | None
     console = terminal()
     try:
         wanted = wishes(asked)
-        for path in filter(None, (json_file, html)):
-            check_writable(path)
+        check_writable("--json", json_file)
+        check_writable("--html", html)
         with serving(console, url) as local:
             found = measured(console, asked, wanted, local.url)
     except FAULTS as fault:
         console.print(f"bench: {fault}", markup=False)
         return 1
     console.print(showing.figures_of(found))
-    if json_file is not None:
-        found.write(json_file)
-    if html is not None:
-        html.write_text(page.page(found), "utf-8")
-    return 0
+    written = [
+        saved(console, "--json", json_file, found.write),
+        saved(console, "--html", html, lambda path: path.write_text(page.page(found), "utf-8")),
+    ]
+    return 0 if all(written) else 1
 
 
-def check_writable(path: Path) -> None:
+@contextmanager
+def option(name: str) -> Iterator[None]:
+    """Says which option a fault is of. Raises ValueError."""
+    try:
+        yield
+    except (ValueError, OSError) as fault:
+        raise ValueError(f"{name}: {fault}") from None
+
+
+def check_writable(name: str, path: Path | None) -> None:
     """Before hours of measuring, not after. Raises ValueError."""
-    there = path if path.exists() else path.parent
-    if path.is_dir() or not there.exists() or not os.access(there, os.W_OK):
-        raise ValueError(f"{path} cannot be written")
+    if path is None:
+        return
+    with option(name):
+        there = path if path.exists() else path.parent
+        # A file is written over, a folder written into.
+        if there.is_dir() == path.exists() or not os.access(there, os.W_OK):
+            raise ValueError(f"{path} cannot be written")
+
+
+def saved(console: Console, name: str, path: Path | None, write: Callable[[Path], object]) -> bool:
+    """Whether what was asked for is written; one that fails must not cost the other."""
+    try:
+        if path is not None:
+            write(path)
+    except OSError as fault:
+        console.print(f"bench: {name}: {fault}", markup=False)
+        return False
+    return True
 
 
 def terminal() -> Console:
@@ -124,18 +148,14 @@ def measured(console: Console, asked: Asked, wanted: Wishes, url: str) -> Result
 
 
 def wishes(asked: Asked) -> Wishes:
-    """Everything that was asked for, as far as no server is needed. Raises ValueError, OSError."""
-    arrivals: list[Arrival] = []
-    loads = load.closed(asked.concurrency) + load.opened(asked.rate, asked.burstiness)
-    if asked.replay is not None:
-        arrivals = load.recorded(asked.replay, asked.n, asked.speed)
-        loads.append(load.replay(asked.replay.stem, arrivals))
-    loads = loads or load.closed("1")
+    """Everything that was asked for, as far as no server is needed. Raises ValueError."""
+    loads, arrivals = loads_of(asked)
     arms = [arm.read(text) for text in asked.strategies]
     more = warming(asked.warmup, loads)
     known, lengths = list[Prompt](), list[tuple[int, int]]()
     if asked.prompts is not None or not (asked.synthetic or arrivals):
-        known = prompts.load(asked.prompts or prompts.DEFAULT, asked.n + more)
+        with option("--prompts"):
+            known = prompts.load(asked.prompts or prompts.DEFAULT, asked.n + more)
     elif asked.synthetic:
         lengths = prompts.lengths(asked.synthetic, asked.n + more)
     else:
@@ -144,6 +164,18 @@ def wishes(asked: Asked) -> Wishes:
     found = Wishes(arms, loads, goals.read(asked.goal), sampling(asked), known, lengths, more)
     Sweep(arms, loads, known)  # says at once what could not be told apart
     return found
+
+
+def loads_of(asked: Asked) -> tuple[list[Load], list[Arrival]]:
+    """The loads, and the recorded requests of the one that is a replay. Raises ValueError."""
+    load.check_above_zero("--speed", asked.speed)
+    load.check_above_zero("--token-scale", asked.token_scale)
+    loads = load.closed(asked.concurrency) + load.opened(asked.rate, asked.burstiness)
+    if asked.replay is None:
+        return loads or load.closed("1"), []
+    with option("--replay"):
+        arrivals = load.recorded(asked.replay, asked.n, asked.speed)
+    return [*loads, load.replay(asked.replay.stem, arrivals)], arrivals
 
 
 def sampling(asked: Asked) -> dict[str, Any]:

@@ -75,9 +75,14 @@ def opened(text: str, burstiness: float = 1.0) -> list[Load]:
         rates = [nan]
     if not all(0 < rate < inf for rate in rates):
         raise ValueError(f"--rate {text}: each must be a number above 0")
-    if not 0 < burstiness < inf:
-        raise ValueError(f"--burstiness {burstiness}: must be above 0")
+    check_above_zero("--burstiness", burstiness)
     return [Load(f"{rate:g}/s", rate=rate, burstiness=burstiness) for rate in rates]
+
+
+def check_above_zero(option: str, value: float) -> None:
+    """What divides and multiplies must be a number that can. Raises ValueError."""
+    if not 0 < value < inf:
+        raise ValueError(f"{option} {value}: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -93,29 +98,35 @@ def recorded(path: Path, n: int, speed: float = 1.0) -> list[Arrival]:
     """The first `n` requests of a trace in the form of Azure's, played `speed` times as fast.
 
     Columns TIMESTAMP, ContextTokens, GeneratedTokens. Raises ValueError for another form or if
-    there are fewer.
+    there are fewer, OSError.
     """
-    if not 0 < speed < inf:
-        raise ValueError(f"--speed {speed}: must be above 0")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = islice(csv.DictReader(file), n)
-        # Traces are of many machines, whose clocks may differ.
-        found = sorted((_row(path, i, row) for i, row in enumerate(rows)), key=lambda row: row[0])
+    # Traces are of many machines, whose clocks may differ.
+    found = sorted(_rows(path, n), key=lambda row: row[0])
     if len(found) < n:
         raise ValueError(f"{path} has {len(found)} requests; {n} were asked for")
     first = found[0][0]
     return [Arrival((at - first) / speed, context, out) for at, context, out in found]
 
 
-def _row(path: Path, number: int, row: Mapping[str, str]) -> tuple[float, int, int]:
+def _rows(path: Path, n: int) -> list[tuple[float, int, int]]:
+    """The first `n` rows: time, tokens of prompt and of answer."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        try:
+            return [_row(row) for row in islice(rows, n)]
+        except (ValueError, csv.Error) as fault:
+            where = f"{path}, line {rows.line_num}"
+            raise ValueError(f"{where}: no arrival of a trace: {fault}") from None
+
+
+def _row(row: Mapping[str, str]) -> tuple[float, int, int]:
     try:
         at = datetime.fromisoformat(row["TIMESTAMP"])
         # A trace without a zone must not jump where the reader's clocks do.
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
         return at.timestamp(), int(row["ContextTokens"]), int(row["GeneratedTokens"])
     except (KeyError, ValueError, TypeError) as fault:
-        where = f"{path}, line {number + 2}"
-        raise ValueError(f"{where}: no arrival of a trace: {fault!r} in {dict(row)}") from None
+        raise ValueError(f"{fault!r} in {dict(row)}") from None
 
 
 def replay(name: str, arrivals: Sequence[Arrival]) -> Load:

@@ -6,6 +6,7 @@ beyond that it knows no server.
 
 import json
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,15 +47,18 @@ def load(path: Path, n: int) -> list[Prompt]:
 
     JSON Lines with `prompt`, `question` or `turns` (the first one), and perhaps `answer` (a number,
     or a text with one behind `####`) and `template` or `category`; any other file has one prompt a
-    line. Raises ValueError.
+    line. Raises ValueError, OSError.
     """
-    lines = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    # Not splitlines: JSON's texts may hold ends of lines of other kinds.
+    written = enumerate(path.read_text("utf-8").split("\n"), 1)
+    lines = [(place, line.strip()) for place, line in written if line.strip()]
     if not lines:
         raise ValueError(f"{path} holds no prompts")
     if path.suffix == ".jsonl":
-        found = [_read(f"{path}, line {i + 1}", i, line) for i, line in enumerate(lines[:n])]
+        numbered = enumerate(lines[:n])
+        found = [_read(f"{path}, line {place}", i, line) for i, (place, line) in numbered]
     else:
-        found = [Prompt(str(i), line.strip()) for i, line in enumerate(lines[:n])]
+        found = [Prompt(str(i), line) for i, (_, line) in enumerate(lines[:n])]
     return [found[i % len(found)] for i in range(n)]
 
 
@@ -85,10 +89,10 @@ def _answer(told: Any) -> str | None:
 
 def lengths(text: str, n: int) -> list[tuple[int, int]]:
     """`INPUT:OUTPUT` tokens, n times. Raises ValueError."""
-    asked, sign, out = text.partition(":")
-    if not sign or not asked.isdigit() or not out.isdigit():
+    form = re.fullmatch("([1-9][0-9]*):([1-9][0-9]*)", text)
+    if form is None:
         raise ValueError(f"--synthetic {text}: must be INPUT:OUTPUT, in tokens")
-    return [(int(asked), int(out))] * n
+    return [(int(form[1]), int(form[2]))] * n
 
 
 class Maker:

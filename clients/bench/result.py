@@ -51,15 +51,16 @@ class Result:
 
 
 def read(path: Path) -> Result:
-    """The run in a file. Raises ValueError."""
+    """The run in a file. Raises ValueError, OSError."""
     try:
         written = json.loads(path.read_text("utf-8"))
-        if written["bench"] != VERSION:
-            raise ValueError(f"{path} is of another version: {written['bench']}")
-        points = [_point(one) for one in written["points"]]
-        return Result(points, dict(written["goals"]), dict(written["about"]))
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as fault:
-        raise ValueError(f"{path} is no result of the bench: {fault!r}") from None
+        if (version := written["bench"]) == VERSION:
+            points = [_point(one) for one in written["points"]]
+            return Result(points, dict(written["goals"]), dict(written["about"]))
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as fault:
+        named = f"{type(fault).__name__}: {fault}"
+        raise ValueError(f"{path} is no result of the bench: {named}") from None
+    raise ValueError(f"{path} is of another version: {version}")
 
 
 def _point(written: Mapping[str, Any]) -> Point:

@@ -33,9 +33,10 @@ class Target:
 class Sweep:
     """What is measured: `prompts` of every point, after at least `warmup` of `others`.
 
-    Without others they are the same texts, by other seeds. `sampling` are further fields of every
-    request's body. `timeout_s` ends a request as a failure. Raises ValueError for two arms or two
-    loads of one name, since they could not be told apart.
+    If every one of the others is a text that is measured too, what warms up are the same texts by
+    other seeds. `sampling` are further fields of every request's body. `timeout_s` ends a request
+    as a failure. Raises ValueError for two arms or two loads of one name, since they could not be
+    told apart.
     """
 
     arms: Sequence[Arm]
@@ -51,8 +52,8 @@ class Sweep:
 
     def __post_init__(self) -> None:
         said = {
-            "arms": ([one.name for one in self.arms], "LABEL=>STRATEGY names one"),
-            "loads": ([one.name for one in self.loads], "each may be asked for once"),
+            "arms": ([one.name for one in self.arms], "--strategy LABEL=>… gives one its own name"),
+            "loads": ([one.name for one in self.loads], "--concurrency and --rate take each once"),
         }
         for kind, (names, hint) in said.items():
             if twice := [name for i, name in enumerate(names) if name in names[:i]]:
@@ -68,7 +69,8 @@ class Sweep:
         """What is asked first and not counted; a replay has no time for it."""
         if load.arrivals is not None:
             return []
-        known = self.others or self.prompts
+        asked = {one.text for one in self.prompts}
+        known = [one for one in self.others if one.text not in asked] or self.prompts
         return [known[i % len(known)] for i in range(warming(self.warmup, [load]))]
 
     def body(self, target: Target, arm: Arm, prompt: Prompt, *what: object) -> dict[str, Any]:

@@ -102,6 +102,18 @@ async def test_recorded_arrivals_are_played_again(server: Live, tmp_path: Path) 
         assert one["usage"]["prompt_tokens"] == pytest.approx(60, abs=10)
 
 
+async def test_prompts_are_made_up_to_a_length(server: Live, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    asked = Asked(("plain",), synthetic="40:3", n=2, warmup=1, model="tab")
+    assert await asyncio.to_thread(run, asked, server.url, out, None) == 0
+    ((_, found),) = points(out).items()
+    assert [one["prompt"] for one in found["records"]] == ["made-0", "made-1"]
+    for one in found["records"]:
+        assert one["usage"]["completion_tokens"] == 3
+        assert one["usage"]["prompt_tokens"] == pytest.approx(40, abs=2)
+    assert json.loads(out.read_text())["about"]["versions"]["satisfice"]
+
+
 async def test_a_closed_loop_keeps_to_its_clients(written: tuple[Path, Path]) -> None:
     found = points(written[0])
     for load, most in (("x1", 1), ("x3", 3)):

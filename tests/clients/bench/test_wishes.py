@@ -1,5 +1,6 @@
 """What the command line can ask for: arms, loads, prompts."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from clients.bench import arm, load, prompts
-from clients.bench.command import Asked, check_writable, wishes
+from clients.bench import arm, command, load, prompts
+from clients.bench.command import Asked, wishes
 from clients.bench.driver import Driver
 from clients.bench.figures import Point
 from clients.bench.load import Load
+from clients.bench.result import Result
 from clients.bench.sweep import Round, Sweep, Target
+from tests.clients.bench.records import point, record
 
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
@@ -58,10 +61,17 @@ def test_recorded_arrivals_keep_their_times(tmp_path: Path) -> None:
     assert load.replay("trace", found).level == pytest.approx(2 / 2.27094, rel=1e-3)
     with pytest.raises(ValueError, match="4 were asked for"):
         load.recorded(path, 4)
-    for text in ("a,b\n1,2\n", TRACE.replace(",109", "")):
+    row = "2023-11-16 18:15:50,9,9"
+    broken = {
+        "line 2": "a,b\n1,2\n",
+        "line 3": TRACE.replace(",109", ""),
+        "line 7": TRACE + "\n\n2023-11-16 18:1",
+        "line 4": TRACE + f'{row},"{"9" * 200_000}"\n',
+    }
+    for line, text in broken.items():
         path.write_text(text)
-        with pytest.raises(ValueError, match="no arrival of a trace"):
-            load.recorded(path, 3)
+        with pytest.raises(ValueError, match=f"trace.csv, {line}: no arrival of a trace"):
+            load.recorded(path, 4)
 
 
 def test_traces_of_either_year_are_read(tmp_path: Path) -> None:
@@ -74,6 +84,22 @@ def test_traces_of_either_year_are_read(tmp_path: Path) -> None:
     found = load.recorded(path, 3)
     assert [one.at for one in found] == pytest.approx([0, 0.99007, 1.49007])
     assert [one.context for one in found] == [1, 2, 3]
+
+
+def test_a_trace_without_a_zone_knows_no_summer_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-10-29 02:59:59.0000000,1,2\n2023-10-29 03:00:01.0000000,1,2\n"
+    )
+    with monkeypatch.context() as here:
+        here.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        found = load.recorded(path, 2)
+    time.tzset()
+    assert [one.at for one in found] == [0, 2]
 
 
 def test_prompts_of_known_forms(tmp_path: Path) -> None:
@@ -92,6 +118,9 @@ def test_prompts_of_known_forms(tmp_path: Path) -> None:
     assert again == first
     (tmp_path / "some.txt").write_text("one\n\ntwo\n")
     assert [one.text for one in prompts.load(tmp_path / "some.txt", 2)] == ["one", "two"]
+    # An end of a line to Unicode, none to JSON Lines.
+    path.write_text('{"prompt": "a\u2028b"}\r\n{"prompt": "c"}\r\n')
+    assert [one.text for one in prompts.load(path, 2)] == ["a\u2028b", "c"]
     path.write_text('{"x": 1}\n')
     with pytest.raises(ValueError, match="line 1"):
         prompts.load(path, 1)
@@ -132,6 +161,10 @@ def test_what_warms_up_is_never_measured() -> None:
     arms = [arm.read("plain")]
     warm, _ = sent(Sweep(arms, loads, asked, [prompts.Prompt("o", "other")]), loads[1])
     assert [text.split()[0] for text in warm] == ["other"] * 4
+    # A file that ends soon after what is measured begins again.
+    ended = [prompts.Prompt("o", "other"), *asked[:3]]
+    warm, _ = sent(Sweep(arms, loads, asked, ended), loads[1])
+    assert [text.split()[0] for text in warm] == ["other"] * 4
     alone = Sweep(arms, loads, asked)
     rounds = [(one, turn) for one in loads for turn in (0, 1)]
     seen = [text for one, turn in rounds for job in sent(alone, one, turn) for text in job]
@@ -156,38 +189,86 @@ def test_two_of_one_name_cannot_be_told_apart() -> None:
         ({"concurrency": "2,x"}, "--concurrency"),
         ({"rate": "fast"}, "--rate"),
         ({"rate": "1", "burstiness": 0.0}, "--burstiness"),
-        ({"replay": True, "speed": 0.0}, "--speed"),
+        ({"replay": "trace.csv", "speed": 0.0}, "--speed"),
+        ({"speed": -1.0}, "--speed"),
+        ({"replay": "trace.csv", "token_scale": float("inf")}, "--token-scale"),
+        ({"replay": "none.csv"}, "--replay"),
+        ({"replay": "trace.csv", "n": 4}, "--replay"),
+        ({"prompts": "none.jsonl"}, "--prompts"),
+        ({"prompts": "."}, "--prompts"),
+        ({"prompts": "latin.jsonl"}, "--prompts"),
         ({"body": "{x"}, "--body"),
         ({"body": "[1]"}, "--body"),
         ({"goal": "e2e=soon"}, "--goal"),
         ({"strategies": ['{"strategy']}, "--strategy"),
         ({"synthetic": "5"}, "--synthetic"),
-        ({"strategies": ["plain", "plain"]}, "two arms"),
+        ({"synthetic": "5:0"}, "--synthetic"),
+        ({"strategies": ["plain", "plain"]}, "--strategy LABEL=>"),
+        ({"concurrency": "1,1"}, "--concurrency"),
+        ({"json_file": "none/x.json"}, "--json"),
+        ({"json_file": "trace.csv/x.json"}, "--json"),
+        ({"html": "."}, "--html"),
     ],
 )
 def test_wrong_wishes_are_named_before_anything_starts(
-    fields: dict[str, Any], said: str, tmp_path: Path
+    fields: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(command, "serving", lambda *_: pytest.fail("a server was started"))
     (tmp_path / "trace.csv").write_text(TRACE)
-    if "replay" in fields:
-        fields = {**fields, "replay": tmp_path / "trace.csv"}
-    with pytest.raises(ValueError, match=said):
-        wishes(Asked(n=3, **fields))
+    (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "\xe9"}\n')
+    paths = ("replay", "prompts", "json_file", "html")
+    given = {k: tmp_path / v if k in paths else v for k, v in fields.items()}
+    out, html = given.pop("json_file", None), given.pop("html", None)
+    assert command.run(Asked(**{"n": 3, **given}), None, out, html) == 1
+    told = capsys.readouterr().out
+    assert told.startswith("bench: ")
+    assert said in told
+
+
+def test_lengths_are_asked_for_by_hand_or_recorded(tmp_path: Path) -> None:
+    made = wishes(Asked(synthetic="60:5", n=2, warmup=1))
+    assert (made.prompts, made.lengths) == ([], [(60, 5)] * 3)
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE)
+    again = wishes(Asked(replay=path, n=3, warmup=1, token_scale=0.01))
+    assert again.lengths == [(4, 1), (4, 1), (9, 1), (4, 1)]
 
 
 @pytest.mark.parametrize("line", ["5", "{", '{"turns": 5}', '{"turns": []}', '{"prompt": 3}'])
 def test_lines_that_are_no_prompts_are_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "some.jsonl"
-    path.write_text(f'{{"prompt": "a"}}\n{line}\n')
-    with pytest.raises(ValueError, match="line 2"):
+    path.write_text(f'{{"prompt": "a"}}\n\n{line}\n')
+    with pytest.raises(ValueError, match="line 3"):
         prompts.load(path, 2)
 
 
-def test_what_cannot_be_written_is_said_before_anything_is_measured(tmp_path: Path) -> None:
-    check_writable(tmp_path / "new.json")
-    for path in (tmp_path / "none" / "x.json", tmp_path):
-        with pytest.raises(ValueError, match="cannot be written"):
-            check_writable(path)
+def test_what_can_be_written_is_not_refused(tmp_path: Path) -> None:
+    old = tmp_path / "old.json"
+    old.write_text("{}")
+    for path in (None, old, tmp_path / "new.json"):
+        command.check_writable("--json", path)
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_a_file_that_fails_in_the_end_costs_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def measured(*_: object) -> Result:
+        folder.rmdir()
+        return Result([point(record(0), record(1))])
+
+    monkeypatch.setattr(command, "measured", measured)
+    html = tmp_path / "x.html"
+    assert command.run(Asked(), "http://127.0.0.1:9", folder / "x.json", html) == 1
+    assert "bench: --json: " in capsys.readouterr().out
+    assert "plain" in html.read_text()
 
 
 def test_an_arm_without_decoding_sends_none() -> None:
