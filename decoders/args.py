@@ -24,7 +24,7 @@ class ArgsOptions(Options):
 
     candidates: int = Param(10, ge=1, le=64, description="likeliest tokens considered (paper: 10)")
     weight: float = Param(
-        1.0, allow_inf_nan=False, description="of the reward beside the logit; the paper: 1 to 1.5"
+        1.0, ge=-1e6, le=1e6, description="of the reward beside the logit; the paper: 1 to 1.5"
     )
     monitor: Judge = Param(
         None,

@@ -13,6 +13,7 @@ with different tokenizers, that take turns where words begin.
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from math import inf, log
 from typing import Literal
 
@@ -121,6 +122,9 @@ def wrong_with_models(options: CollabOptions, request: DecodeRequest) -> tuple[s
         "agents": options.agents is not None and "members, which `models` are in the place of",
         "utility": options.utility == "implicit" and "implicit needs members of one ensemble",
         "block": options.block == 1 and "separate models take turns by blocks of several tokens",
+        "reference": options.reference not in ("mixture", "none")
+        and "separate models have no member to diverge from",
+        "kl": options.kl != "state" and "separate models diverge on nothing",
         "alpha": options.alpha != 0 and "separate models have no common tokens to diverge on: 0",
     }
     if request.sampling.logprobs is not None:
@@ -170,7 +174,7 @@ async def collab(run: Run, options: CollabOptions) -> AsyncGenerator[Commit, Non
     while found := await proposed(run, options, done):
         best, utility = found[0], None
         values = None
-        if len(found) > 1 and not agreed(found, options.skip_agreed):
+        if len(found) > 1 and not (options.block == 1 and agreed(found, options.skip_agreed)):
             values = await estimator.worth(done, found)
         if values is not None:
             worth = [q.means[0] - cost(one, options) for q, one in zip(values, found, strict=True)]
@@ -196,6 +200,8 @@ async def proposed(run: Run, options: CollabOptions, done: Sequence[int]) -> lis
     needed = options.alpha > 0 and (len(agents) > 1 or options.reference != "mixture")
     reference = options.reference if needed else "none"
     found = await candidates(run, done, agents, options.candidates, options.block, reference)
+    if not needed:
+        found = [replace(one, reference=one.logprob) for one in found]
     return found if options.block > 1 else plausible(found, options.plausible)
 
 
@@ -218,7 +224,7 @@ def agreed(found: Sequence[Candidate], least: float | None) -> bool:
     firsts: dict[str | None, Candidate] = {}
     for one in found:
         firsts.setdefault(one.agent, one)
-    if least is None or len(found[0].tokens) > 1:
+    if least is None:
         return False
     sure = all(one.logprob >= log(least) for one in firsts.values())
     return sure and len({one.tokens for one in firsts.values()}) == 1

@@ -135,7 +135,8 @@ def _candidates(run: Run, delta: Delta, count: int) -> list[Candidate]:
         notes = delta.choices[0].notes
         run.tally.degraded = delta.choices[0].degraded or run.tally.degraded
         if not notes:  # the rule failed and the first member spoke in its place
-            return [Candidate(run.request.engine.members[0], tuple(delta.tokens))]
+            end = Finish.STOP if delta.tokens[-1] in ends(run) else None
+            return [Candidate(run.request.engine.members[0], tuple(delta.tokens), finish=end)]
     return [
         one
         for place, agent in enumerate(notes["agents"])

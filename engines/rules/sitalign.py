@@ -63,6 +63,8 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
     logprobs = values - step.normalizers[place]
     gained = advantages(step, asked, tokens)
     worth = gained.double().numpy(force=True)
+    if not np.isfinite(worth).all():
+        raise ValueError("a reward member's log-probabilities are not all finite")
     given = problem(
         logprobs.double().numpy(force=True), worth[:, 0], worth[:, 1:], asked.deltas, asked.alpha
     )

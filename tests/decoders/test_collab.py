@@ -113,6 +113,22 @@ async def test_where_all_agree_nothing_is_estimated(engine: Pool) -> None:
     assert monitor.calls > 0
 
 
+async def test_blocks_of_one_token_are_judged_all_the_same(engine: Pool) -> None:
+    """What is left may be one token; how likely it was says nothing of a block."""
+    params = {"block": 4, "candidates": 3, "utility": "prefix_reward", "skip_agreed": 1e-9}
+    monitor = Marks("marks")
+    sampling = Sampling(temperature=1.0)
+    await whole(asked(engine, params, sampling=sampling, max_tokens=1, monitors={"marks": monitor}))
+    assert monitor.calls > 0
+
+
+async def test_one_agent_does_not_diverge_from_itself(engine: Pool) -> None:
+    alone = {"agents": ["first"], "candidates": 3, "utility": "prefix_reward", "kl": "token"}
+    free = await whole(asked(engine, {**alone, "alpha": 0.0}))
+    held = await whole(asked(engine, {**alone, "alpha": 5.0}))
+    assert said(held) == said(free)
+
+
 async def test_blocks_are_longer_candidates(engine: Pool) -> None:
     params = {"block": 4, "candidates": 3, "utility": "prefix_reward", "reference": "mixture"}
     sampling = Sampling(temperature=1.0, logprobs=0)

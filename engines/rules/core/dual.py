@@ -23,6 +23,7 @@ TOLERANCE = 1e-3  # of a constraint's standard deviation
 STEPS = 100
 ROUNDS = 20  # of the quadratic's own solver, for the few states that need more than one
 FAR = 1e12  # standard deviations
+HALVINGS = 64  # of a temperature, at most; 40 lie between the primary's range and SHARP of it
 SHARP = 1e-12  # of the primary's range: an alpha that float64 cannot tell from less
 NARROW, GOOD, WIDER, FIRST = 0.05, 0.5, 4.0, 4.0
 Bools = NDArray[np.bool_]
@@ -178,12 +179,13 @@ def _annealed(given: Problem) -> Floats:
     top, low = _span(given)
     alpha = np.maximum((top - low) / 2, given.alpha)[:, None]
     multipliers = np.zeros_like(given.std)
-    while True:
+    for _ in range(HALVINGS):
         multipliers = _descended(given, multipliers, alpha, ROUNDS)
         # One that is never sharp enough stays unsolved.
         if (alpha <= np.maximum(given.alpha, SHARP * (top - low)[:, None])).all():
-            return multipliers
+            break
         alpha = np.maximum(alpha / 2, given.alpha)
+    return multipliers
 
 
 def _caps(given: Problem) -> tuple[Floats, Floats]:

@@ -36,6 +36,18 @@ def test_feasible_states_are_certified(constraints: int, spread: float) -> None:
     assert np.abs(found.policy.sum(-1) - 1).max() < 1e-9
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_reward_that_is_no_number_ends_in_no_endless_search(value: float) -> None:
+    """Its row is certified of nothing, and the row beside it is solved."""
+    base, primary, constrained, bounds = feasible(16, 1)
+    primary[3, 2] = value
+    with np.errstate(all="ignore"):
+        found = solved(problem(base, primary, constrained, bounds, 1.0))
+    assert found.status[3] != Status.CERTIFIED
+    assert (np.delete(found.status, 3) == Status.CERTIFIED).all()
+
+
 @pytest.mark.parametrize("constraints", [1, 2, 3])
 def test_the_policy_is_the_best_one(constraints: int) -> None:
     """Its value is that of a general optimiser over the simplex, to within the tolerance."""

@@ -173,6 +173,25 @@ def test_a_policy_without_numbers_does_not_speak(value: float) -> None:
     assert torch.equal(logits, held.first)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_reward_without_numbers_costs_its_own_row_alone(value: float) -> None:
+    rewards = {
+        "wish": Reward(member="two", reference="one"),
+        "safe": Reward(member="one", reference="two"),
+    }
+    parameters = {"primary": "wish", "constrained": ["safe"], "deltas": [0.0]}
+    asking = {"name": "sitalign", "parameters": parameters, "trace": "k"}
+    cast = Cast(MEMBERS, None, rewards)
+    rule = Asked.by(SamplingParams(temperature=1, extra_args={"rule": asking}), cast)
+    assert rule is not None
+    held = hidden(2)
+    held.parts[1][0, 8] = value
+    found = decide(cast, held, held.first.clone(), [Row(0, rule, 5), Row(1, rule, 6)])
+    degraded = {position: record.get("degraded") for _, position, record in found}
+    assert "finite" in degraded[5] and not degraded[6]
+
+
 def test_a_verdict_of_nobody_is_refused() -> None:
     held = hidden(1)
     [(_, _, record)] = decide(CAST, held, held.first.clone(), [Row(0, by(Verdict()), 5)])
