@@ -23,7 +23,10 @@ class ControlledDecodingOptions(Options):
     """How many continuations, how long, and who judges them."""
 
     samples: int = Param(8, ge=1, le=128, description="blocks sampled at a time (the paper's K)")
-    block: int = Param(16, ge=1, le=4096, description="tokens of a block (the paper's M)")
+    block: int = Param(
+        16, ge=1, le=4096, description="tokens of a block (the paper's M); blocks are sampled: at "
+        "temperature 0 all are the same"
+    )  # fmt: skip
     monitor: Judge = Param(
         None,
         description="a configured monitor's name, or an inline check (exact, regex, json_schema); "

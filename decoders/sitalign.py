@@ -3,7 +3,9 @@
 Source: arXiv 2505.23729. For each token the candidates of the base policy are weighed by
 exp((Q_1 + sum lambda_i Q_i) / alpha), with multipliers that keep every E[Q_i] at its threshold or
 above: by a certified solver, or by the paper's closed form in two readings. Each state comes out
-certified, infeasible (then the policy is the one whose worst constraint is best) or unsolved.
+certified, infeasible (then the policy is the one whose worst constraint is best) or unsolved; a
+closed form knows no infeasible ones. What is certified is the policy at temperature 1 and without
+top_p, top_k or min_p, which are applied to it afterwards.
 Drawing keeps expectations; at temperature 0 the best candidate that satisfies every threshold is
 taken, else the least violating one. What is kept is kept per step and by estimate: how the
 finished text scores is told at the end. Of advantages (`implicit`) that is their sum over the
@@ -83,7 +85,10 @@ class SitalignOptions(Options):
         0.0, ge=0, le=10, description="standard errors taken off each constrained estimate, since "
         "a choice favours its own noise; needs two samples"
     )  # fmt: skip
-    block: int = Param(1, ge=1, le=1024, description="tokens of a candidate; the paper: 1")
+    block: int = Param(
+        1, ge=1, le=1024, description="tokens of a candidate; the paper: 1. Longer ones are "
+        "sampled: at temperature 0 there is one, and nothing to choose"
+    )  # fmt: skip
 
 
 def implicit(options: SitalignOptions) -> Rule:
