@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ def about(peers: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
+@cache
 def commit() -> str:
     """The state of this project, since a version number stands for many; "" without git."""
     asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]

@@ -13,6 +13,7 @@ import json
 import random
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def slope(samples: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
 def soaked(local: Local, sending: Driver, minutes: float, out: Console) -> Job:
     """The whole soak; everything found."""
     mix = Mix(7)
-    loop = lambda n: closed_loop(local, sending, mix, n)  # noqa: E731
+    loop = partial(closed_loop, local, sending, mix)
     rate = capacity(loop, CLIENTS, min(60.0, 20 * minutes))
     out.print(f"capacity {rate:.2f} requests/s; {SHARE:.0%} of it for {minutes:g} min")
     _, before = idle(local.url)

@@ -13,7 +13,6 @@ with different tokenizers, that take turns where words begin.
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
 from math import inf, log
 from typing import Literal
 
@@ -200,8 +199,6 @@ async def proposed(run: Run, options: CollabOptions, done: Sequence[int]) -> lis
     needed = options.alpha > 0 and (len(agents) > 1 or options.reference != "mixture")
     reference = options.reference if needed else "none"
     found = await candidates(run, done, agents, options.candidates, options.block, reference)
-    if not needed:
-        found = [replace(one, reference=one.logprob) for one in found]
     return found if options.block > 1 else plausible(found, options.plausible)
 
 

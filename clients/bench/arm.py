@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clients.bench.reading import json_object
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -28,10 +30,7 @@ def read(text: str) -> Arm:
     if rest in ("none", ""):
         return Arm(name or "none", {})
     if rest.startswith("{"):
-        try:
-            decoding = json.loads(rest)
-        except ValueError as fault:
-            raise ValueError(f"--strategy {text}: no JSON: {fault}") from None
+        decoding = json_object(rest, f"--strategy {text}")
         return Arm(name or str(decoding.get("strategy", "default")), decoding)
     strategy, _, listed = rest.partition(":")
     params = {}

@@ -1,6 +1,5 @@
 """`satisfice bench`: reads what is wanted, finds a server, runs the sweep, writes the result."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from clients.bench.counters import counted
 from clients.bench.driver import LoadFailed, driver
 from clients.bench.load import Arrival, Load
 from clients.bench.prompts import Prompt
+from clients.bench.reading import json_object
 from clients.bench.result import Result
 from clients.bench.sweep import Predict, Sweep, Target, measure, warming
 from clients.eval.core.command import WIDTH, first_model, serving
@@ -180,12 +180,7 @@ def loads_of(asked: Asked) -> tuple[list[Load], list[Arrival]]:
 
 def sampling(asked: Asked) -> dict[str, Any]:
     """Further fields of every request's body. Raises ValueError."""
-    try:
-        found = json.loads(asked.body)
-    except ValueError as fault:
-        raise ValueError(f"--body {asked.body}: no JSON: {fault}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"--body {asked.body}: no JSON object")
+    found = json_object(asked.body, f"--body {asked.body}")
     return found if asked.temperature is None else {**found, "temperature": asked.temperature}
 
 

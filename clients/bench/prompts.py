@@ -4,7 +4,6 @@ A prompt with an expected answer can be judged. Making up lengths asks the serve
 beyond that it knows no server.
 """
 
-import json
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from clients.bench.reading import json_object
 from clients.eval.core.questions import FOLDER, is_right
 
 DEFAULT = FOLDER / "test.jsonl"
@@ -63,12 +63,7 @@ def load(path: Path, n: int) -> list[Prompt]:
 
 
 def _read(where: str, number: int, written: str) -> Prompt:
-    try:
-        line = json.loads(written)
-    except ValueError as fault:
-        raise ValueError(f"{where}: no JSON: {fault}") from None
-    if not isinstance(line, dict):
-        raise ValueError(f"{where}: no JSON object")
+    line = json_object(written, where)
     turns = line.get("turns")
     first = turns[0] if isinstance(turns, list) and turns else None
     text = line.get("prompt") or line.get("question") or first

@@ -8,6 +8,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from clients.bench import counters
@@ -119,12 +120,13 @@ def measure(
     points: dict[str, Point] = {}
     grown: dict[str, Counter[counters.Name]] = defaultdict(Counter)
     for turn, arm, load in sweep.points():
-        one = Round(sweep, target, sending, arm, load, turn)
-        point = points.setdefault(one.name, Point(arm, load))
+        point = Point(arm, load)
+        point = points.setdefault(point.name, point)
+        one = Round(sweep, target, sending, point, turn)
         one.warm(told)
         expected = [predict(body) if predict else None for body in one.bodies]
         before = count()
-        one.measure(point, expected, told)
+        one.measure(expected, told)
         grown[point.name].update(counters.between(before, count()))
         point.server = counters.figures(grown[point.name], (turn + 1) * len(sweep.prompts))
     return list(points.values())
@@ -137,16 +139,10 @@ class Round:
     sweep: Sweep
     target: Target
     sending: Driver
-    arm: Arm
-    load: Load
+    point: Point
     turn: int
 
-    @property
-    def name(self) -> str:
-        """The point's."""
-        return Point(self.arm, self.load).name
-
-    @property
+    @cached_property
     def bodies(self) -> list[dict[str, Any]]:
         """What is asked and measured, in order."""
         return self._bodies("measured", self.sweep.prompts)
@@ -154,27 +150,29 @@ class Round:
     def _bodies(self, what: str, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         # A short file has a prompt more than once, which is not to be answered alike each time.
         return [
-            self.sweep.body(self.target, self.arm, prompt, what, self.load.name, self.turn, i)
+            self.sweep.body(
+                self.target, self.point.arm, prompt, what, self.point.load.name, self.turn, i
+            )
             for i, prompt in enumerate(prompts)
         ]
 
     def warm(self, told: Told) -> None:
         """Asks what no figure counts."""
-        if bodies := self._bodies("warming", self.sweep.warming(self.load)):
-            told(f"{self.name}, warming up", 0, len(bodies))
+        if bodies := self._bodies("warming", self.sweep.warming(self.point.load)):
+            told(f"{self.point.name}, warming up", 0, len(bodies))
             self.sending.run(self._job(bodies), lambda _: None)
 
-    def measure(self, point: Point, expected: Sequence[float | None], told: Told) -> None:
+    def measure(self, expected: Sequence[float | None], told: Told) -> None:
         """Asks what is measured and adds it to the point."""
-        prompts, heard = self.sweep.prompts, list[Record]()
-        told(self.name, 0, len(prompts))
+        point, prompts, heard = self.point, self.sweep.prompts, list[Record]()
+        told(point.name, 0, len(prompts))
 
         def hear(line: dict[str, Any]) -> None:
             index = line["index"]
             heard.append(_judged(line, prompts[index], expected[index], self.turn))
-            told(self.name, len(heard), len(prompts))
+            told(point.name, len(heard), len(prompts))
 
-        end = self.sending.run(self._job(self.bodies, self.load.arrivals), hear)
+        end = self.sending.run(self._job(self.bodies, point.load.arrivals), hear)
         point.records += sorted(heard, key=lambda one: one.index)
         if heard:
             last = max(one.sent + one.took for one in heard)
@@ -188,8 +186,8 @@ class Round:
         times: Sequence[float | None] = at or [None] * len(bodies)
         return {
             "url": self.target.url, "key": self.target.key,
-            "seed": seed_of(self.sweep.seed, self.turn, self.load.name),
-            "timeout_s": self.sweep.timeout_s, **self.load.job(),
+            "seed": seed_of(self.sweep.seed, self.turn, self.point.load.name),
+            "timeout_s": self.sweep.timeout_s, **self.point.load.job(),
             "requests": [
                 {"body": body, "at": time} for body, time in zip(bodies, times, strict=True)
             ],

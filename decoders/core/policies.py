@@ -148,7 +148,8 @@ def _candidates(run: Run, delta: Delta, count: int) -> list[Candidate]:
 def _ranked(run: Run, agent: str | None, place: int, notes: Mapping[str, Any]) -> list[Candidate]:
     """One agent's tokens, best first."""
     ranked = list(zip(notes["tokens"][place], notes["logprobs"][place], strict=True))
-    reference = notes["reference"][place] if "reference" in notes else [0.0] * len(ranked)
+    # Where nothing is to diverge from, nothing diverges.
+    reference = notes.get("reference", notes["logprobs"])[place]
     kl, last = notes["kl"][place], ends(run)
     return [
         Candidate(

@@ -149,9 +149,9 @@ def sent(sweep: Sweep, one: Load, turn: int = 0) -> tuple[list[str], list[str]]:
             return {"late_s": 0.0}
 
     nobody = Noted(Popen(["true"], stdin=PIPE, stdout=PIPE, text=True))
-    asked = Round(sweep, Target("http://x", "m"), nobody, sweep.arms[0], one, turn)
+    asked = Round(sweep, Target("http://x", "m"), nobody, Point(sweep.arms[0], one), turn)
     asked.warm(lambda *_: None)
-    asked.measure(Point(sweep.arms[0], one), [], lambda *_: None)
+    asked.measure([], lambda *_: None)
     return (jobs[0] if len(jobs) == 2 else []), jobs[-1]
 
 
