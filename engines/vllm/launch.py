@@ -43,7 +43,7 @@ def launched(spec: Spec, given_up: threading.Event) -> "Llm":
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.executor import Executor
 
-        from engines.vllm.executors import tied
+        from engines.vllm.executors import join_worker, tied
         from engines.vllm.figures import Figures
         from engines.vllm.llm import Llm
 
@@ -53,6 +53,8 @@ def launched(spec: Spec, given_up: threading.Event) -> "Llm":
         args = engine_args(spec, getattr(model, "max_position_embeddings", 0) or 4096)
         config = args.create_engine_config(UsageContext.ENGINE_CONTEXT)
         _check_runner(spec, config.model_config)
+        if spec.engine_args.get("distributed_executor_backend") is None:
+            join_worker(config.parallel_config)
     llm = Llm(
         config,
         tied(Executor.get_class(config)),

@@ -83,8 +83,9 @@ async def reading(engine: VllmEngine) -> "asyncio.Task[None]":
 
 @pytest.fixture(scope="module")
 async def pair(llama: Path) -> AsyncIterator[tuple[VllmEngine, VllmEngine]]:
-    """Two engines, started side by side."""
-    doomed, other = made("doomed", llama), made("other", llama)
+    """Two engines, started side by side, the first with its worker in a process of its own."""
+    doomed = made("doomed", llama, distributed_executor_backend="mp")
+    other = made("other", llama)
     await asyncio.gather(doomed.start(), other.start())
     yield doomed, other
     await asyncio.gather(doomed.stop(), other.stop())
@@ -92,6 +93,7 @@ async def pair(llama: Path) -> AsyncIterator[tuple[VllmEngine, VllmEngine]]:
 
 async def test_a_killed_engine_is_seen_at_once(pair: tuple[VllmEngine, VllmEngine]) -> None:
     doomed, other = pair
+    assert len(family(core(doomed))) >= 2
     tasks = [await reading(doomed) for _ in range(3)]
     going_on = await reading(other)
     processes = family(core(doomed))
