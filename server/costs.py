@@ -1,16 +1,16 @@
 """What requests of each kind really cost, learned as they end: the model that admission weighs by.
 
-A request's cost is the rows it holds times the seconds it holds them. It is expected as row-steps
-(tokens sampled in all, learned per strategy and setting, longer prompts apart from shorter ones)
-times the row-seconds that a row-step of that strategy takes beside so many rows of others as are in
-use (learned by their number's magnitude). It is expected twice: as the like of it mostly costs, for
-whoever asks what one request will cost, and as it costs on average, for sums: answers mostly have
-long tails, so the second is mostly the larger. It knows no strategy and no HTTP; what a request may
-cost at most is `Estimate`'s.
+A request's cost is the rows it holds times the seconds it holds them. Where enough like it
+(strategy, setting, prompt's length) ended beside as many rows of others (by their number's
+magnitude), it is expected to cost what they did. Until then it is row-steps, tokens sampled in all,
+learned per setting, times the row-seconds that a row-step of that strategy takes under that load.
+It is expected twice: as the like of it mostly costs, for whoever asks what one request will cost,
+and as it costs on average, for sums: answers mostly have long tails, so the second is mostly the
+larger. It knows no strategy and no HTTP; what a request may cost at most is `Estimate`'s.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log
 from statistics import fmean
@@ -23,10 +23,12 @@ KEPT = 1024
 """Settings that are remembered; the one that was not asked for longest is forgotten first."""
 RECENT = 64
 """Requests of one setting that are learned from, the last ones."""
-MEMORY = 0.98
-"""Weight of the pace so far at the next request: the last fifty count."""
 ENOUGH = 4
 """Requests of one setting before it is relied on rather than on its strategy as a whole."""
+LEAST = 1e-6
+"""Of steps or row-seconds; less has no logarithm worth the name."""
+FAMILIAR = 8
+"""Requests of one setting under one load before their seconds are relied on, not steps and pace."""
 STEADY = 1.0
 """Squared deviations of log prompt lengths that the slope is held to zero with."""
 
@@ -48,8 +50,8 @@ class Expected:
 
 
 @dataclass(slots=True)
-class Learned:
-    """Row-steps over prompt lengths, both as logarithms: a line through the latest requests."""
+class Line:
+    """A quantity over prompt lengths, both as logarithms: a line through the latest requests."""
 
     seen: int = 0
     recent: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RECENT))
@@ -58,18 +60,18 @@ class Learned:
     _mean: float = 0.0
     _fitted: int = 0
 
-    def add(self, prompt: int, steps: int) -> None:
+    def add(self, prompt: int, value: float) -> None:
         """One request that ended."""
         self.seen += 1
-        self.recent.append((log(max(1, prompt)), log(max(1, steps))))
+        self.recent.append((log(max(1, prompt)), log(max(LEAST, value))))
 
-    def steps(self, prompt: int) -> float:
-        """The row-steps to expect: half of like requests are as near to it as half can be."""
+    def typical(self, prompt: int) -> float:
+        """What to expect: half of like requests are as near to it as half can be."""
         self._fit()
         return self._of(prompt) * self._typical
 
     def mean(self, prompt: int) -> float:
-        """Row-steps on average."""
+        """What it is on average."""
         self._fit()
         return self._of(prompt) * self._mean
 
@@ -90,41 +92,38 @@ class Learned:
         self._typical, self._mean, self._fitted = typical(sorted(rest)), fmean(rest), self.seen
 
     def _rest(self) -> list[float]:
-        """Row-steps of the latest requests without what their prompts' lengths do."""
-        return [exp(steps - self._slope * prompt) for prompt, steps in self.recent]
+        """Values of the latest requests without what their prompts' lengths do."""
+        return [exp(value - self._slope * prompt) for prompt, value in self.recent]
 
 
 @dataclass(slots=True)
 class Pace:
     """Row-seconds per row-step, of late."""
 
-    seconds: float = 0.0
-    steps: float = 0.0
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT // 2))
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT // 2))
 
     def add(self, seconds: float, steps: int) -> None:
         """What one request held and sampled."""
-        self.seconds = self.seconds * MEMORY + seconds
-        self.steps = self.steps * MEMORY + steps
         if seconds > 0 and steps:
-            self.recent.append(seconds / steps)
+            self.recent.append((seconds, steps))
 
     @property
     def mean(self) -> float:
         """On average over all steps, as sums go."""
-        return self.seconds / self.steps
+        return sum(one for one, _ in self.recent) / sum(steps for _, steps in self.recent)
 
     @property
     def typical(self) -> float:
         """As it mostly is for one request: one that ran longer than its like went at another."""
-        return typical(sorted(self.recent))
+        return typical(sorted(one / steps for one, steps in self.recent))
 
 
 class Costs:
     """Everything learned so far. Not thread-safe: it belongs to the event loop."""
 
     def __init__(self) -> None:
-        self._learned: OrderedDict[Hashable, Learned] = OrderedDict()
+        self._steps: OrderedDict[Hashable, Line] = OrderedDict()
+        self._seconds: OrderedDict[Hashable, Line] = OrderedDict()
         self._paces: OrderedDict[Hashable, Pace] = OrderedDict()
 
     def expect(self, made: Sequence[DecodeRequest], bound: Estimate, beside: int = 0) -> Expected:
@@ -133,18 +132,17 @@ class Costs:
         `beside` are the rows that others have in use.
         """
         fine, coarse = keys(made, bound)
-        known = next(
-            (
-                one
-                for key, least in ((fine, ENOUGH), (coarse, 1))
-                if (one := self._learned.get(key)) is not None and one.seen >= least
-            ),
-            None,
-        )
         most = float(bound.generated_tokens)
+        known = _known(self._steps, (fine, ENOUGH), (coarse, 1))
         if known is None:
             return Expected(most, None, None, 0)
-        steps, mean = (min(most, of(length(made))) for of in (known.steps, known.mean))
+        tokens = length(made)
+        steps, mean = (min(most, of(tokens)) for of in (known.typical, known.mean))
+        familiar = _known(self._seconds, (_under(fine, beside), FAMILIAR))
+        if familiar is not None:
+            cut = steps / known.typical(tokens)
+            held, average = familiar.typical(tokens) * cut, familiar.mean(tokens) * cut
+            return Expected(steps, held, average, known.seen)
         pace = self._pace(made, beside)
         if pace is None:
             return Expected(steps, None, None, known.seen)
@@ -152,7 +150,8 @@ class Costs:
 
     def _pace(self, made: Sequence[DecodeRequest], beside: int) -> Pace | None:
         """That of the like under such a load; under any, before enough were seen."""
-        under, any_load = (self._paces.get(key) for key in paces(made, beside))
+        one = kind(made)
+        under, any_load = (self._paces.get(key) for key in (_under(one, beside), one))
         if under is not None and len(under.recent) >= ENOUGH:
             return under
         return any_load if any_load is not None and any_load.recent else None
@@ -162,9 +161,11 @@ class Costs:
         beside: int = 0,
     ) -> None:  # fmt: skip
         """A call that ended by itself: what it sampled, and the row-seconds it held."""
-        for key in keys(made, bound):
-            _kept(self._learned, key, Learned()).add(length(made), steps)
-        for key in paces(made, beside):
+        fine, coarse = keys(made, bound)
+        for key in (fine, coarse):
+            _kept(self._steps, key, Line()).add(length(made), steps)
+        _kept(self._seconds, _under(fine, beside), Line()).add(length(made), held)
+        for key in (_under(kind(made), beside), kind(made)):
             _kept(self._paces, key, Pace()).add(held, steps)
 
 
@@ -194,11 +195,6 @@ def typical(values: Sequence[float]) -> float:
     return 2 * low * high / (low + high)
 
 
-def paces(made: Sequence[DecodeRequest], beside: int) -> tuple[Hashable, Hashable]:
-    """Whose pace is a call's: its kind's beside that many rows, by magnitude, and its kind's."""
-    return (*kind(made), beside.bit_length()), kind(made)
-
-
 def kind(made: Sequence[DecodeRequest]) -> tuple[str, str]:
     """The engine and strategy of a call."""
     return made[0].engine.name, made[0].strategy
@@ -220,6 +216,17 @@ def keys(made: Sequence[DecodeRequest], bound: Estimate) -> tuple[Hashable, Hash
 def length(made: Sequence[DecodeRequest]) -> int:
     """Tokens of all prompts."""
     return sum(len(one.prompt) for one in made)
+
+
+def _under(key: Hashable, beside: int) -> Hashable:
+    """The key beside so many rows of others, by their number's magnitude."""
+    return key, beside.bit_length()
+
+
+def _known(lines: Mapping[Hashable, Line], *wanted: tuple[Hashable, int]) -> Line | None:
+    """The first line whose key has as many requests as are asked for with it."""
+    found = ((lines.get(key), least) for key, least in wanted)
+    return next((one for one, least in found if one is not None and one.seen >= least), None)
 
 
 def _kept(kept: "OrderedDict[Hashable, V]", key: Hashable, fresh: V) -> V:
