@@ -1,17 +1,19 @@
 """What this server costs over vLLM's own: the same work by `vllm bench serve`, in turn, in one run.
 
-    python -m benchmarks.overhead [--pairs 7] [--models 50m,mini] [--clients 1 8 32] [--json FILE]
+    python -m benchmarks.overhead [--pairs 7] [--models 50m,mini] [--clients 1 8 32] [--as-it-comes]
+        [--json FILE]
 
-Each pair runs both servers one after the other, who goes first alternates, and gives one ratio; the
-table has the median ratio with its range and a 95% interval (order statistics of the pairs). Each
-row is printed and written as soon as it is measured.
+Both engines are alike, vLLM's worker in a process of its own; `--as-it-comes` leaves this server's
+where it would be. Each pair runs both servers one after the other, who goes first alternates, and
+gives one ratio; the table has the median ratio with its range and a 95% interval (order statistics
+of the pairs). Each row is printed and written as soon as it is measured.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import comb
 from pathlib import Path
@@ -23,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import write
-from benchmarks.servers import Server, both
+from benchmarks.servers import AS_IT_COMES, Server, both
 
 ROOT = Path(__file__).resolve().parent.parent
 MINI = ROOT / "testbed" / "weights" / "reasoner"
@@ -111,10 +113,14 @@ def driver(python: Path) -> Iterator[Driver]:
 
 
 def measure(
-    name: str, checkpoint: Path, clients: list[int], pairs: int, bench: Driver, out: Console
-) -> Iterator[list[Row]]:
-    """All pairs over one checkpoint: for each number of clients its rows, one a metric."""
-    with both(checkpoint, out) as servers:
+    name: str, checkpoint: Path, clients: list[int], pairs: int, own: Mapping[str, Any],
+    bench: Driver, out: Console,
+) -> Iterator[list[Row]]:  # fmt: skip
+    """All pairs over one checkpoint: for each number of clients its rows, one a metric.
+
+    `own`: engine arguments of this project's server alone.
+    """
+    with both(checkpoint, out, own=own) as servers:
         for concurrent in clients:
             prompts = LOADS[name][concurrent]
             ratios: dict[str, list[float]] = {metric: [] for metric in METRICS[name]}
@@ -172,14 +178,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--models", default="50m,mini")
     parser.add_argument("--clients", type=int, nargs="+", choices=(1, 8, 32), default=[1, 8, 32])
+    parser.add_argument(
+        "--as-it-comes", action="store_true",
+        help="this server's engine as it is without a word, not with vLLM's own two processes",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path)
     parser.add_argument("--bench-python", type=Path, default=BENCH)
     asked = parser.parse_args()
     out, rows = Console(stderr=True), list[Row]()
+    own = AS_IT_COMES if asked.as_it_comes else {}
     with TemporaryDirectory() as folder, driver(asked.bench_python) as bench:
         for name in asked.models.split(","):
             model = written(name, Path(folder))
-            for found in measure(name, model, asked.clients, asked.pairs, bench, out):
+            for found in measure(name, model, asked.clients, asked.pairs, own, bench, out):
                 rows += found
                 show(found, Console())
                 if asked.json:

@@ -29,7 +29,11 @@ ENGINE_ARGS = {
     # server takes 128 tokens on a CPU and finds none, where this one takes 32.
     "block_size": 32,
     "num_gpu_blocks_override": 1024,
+    # vLLM's own server has its worker in a process of its own on any CPU; this one does not where
+    # cores are few, which is no matter of servers.
+    "distributed_executor_backend": "mp",
 }
+AS_IT_COMES: Mapping[str, Any] = {"distributed_executor_backend": None}
 ALIKE = {
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "75",
@@ -52,17 +56,18 @@ def both(
     console: Console,
     think: Sequence[str] | None = None,
     changes: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[Server, Server]]:
     """This project's server and vLLM's, both ready; stopped at the end, whatever ends this one.
 
     `think`: the marks around the model's thinking, for this project's. `changes`: engine arguments
-    beside the usual ones or in their place, for both.
+    beside the usual ones or in their place, for both; `own`: the same for this project's alone.
     """
-    with ours(checkpoint, console, think, changes) as own:
+    with ours(checkpoint, console, think, {**(changes or {}), **(own or {})}) as mine:
         port = free_port()
         url, command = f"http://127.0.0.1:{port}", _theirs(checkpoint, port, changes or {})
         with serving(console, command, url, healthy, ALIKE) as theirs:
-            yield own, Server("vllm", theirs.url, "model")
+            yield mine, Server("vllm", theirs.url, "model")
 
 
 @contextmanager

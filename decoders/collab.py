@@ -116,8 +116,9 @@ def check(options: CollabOptions, request: DecodeRequest) -> None:
 def wrong_with_models(options: CollabOptions, request: DecodeRequest) -> tuple[str, str] | None:
     """The parameter that has no meaning where separate models speak, and why."""
     missing = [name for name in options.others if name not in request.peers]
+    twice = len(set(options.others)) < len(options.others) and "each may be named once"
     wrong = {
-        "models": missing and f"{missing[0]!r} is no model that could speak here",
+        "models": (missing and f"{missing[0]!r} is no model that could speak here") or twice,
         "agents": options.agents is not None and "members, which `models` are in the place of",
         "utility": options.utility == "implicit" and "implicit needs members of one ensemble",
         "block": options.block == 1 and "separate models take turns by blocks of several tokens",

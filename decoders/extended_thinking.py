@@ -101,8 +101,7 @@ async def wait(run: Run, options: ExtendedThinkingOptions) -> AsyncGenerator[Com
 
 async def hold_open(run: Run, options: ExtendedThinkingOptions) -> AsyncGenerator[Commit, None]:
     """Thinks `thinking_budget` tokens with the close marker and the end of text forbidden."""
-    eos = run.request.engine.tokenizer.eos_id
-    banned = (*run.sampling.banned, _close_id(run), *([] if eos is None else [eos]))
+    banned = (*run.sampling.banned, _close_id(run), *run.request.engine.ends)
     async for delta in run.generate(
         limit=options.thinking_budget, banned=banned, purpose=("think",)
     ):

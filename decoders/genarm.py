@@ -5,6 +5,7 @@ have a power each. A reward model costs one more forward pass per token and no l
 """
 
 from collections.abc import AsyncGenerator
+from typing import Annotated
 
 from pydantic import Field as Param
 
@@ -13,6 +14,9 @@ from decoders.core.policies import check_rule, ruled
 from decoders.core.run import Run
 from engines.base import Capability, Engine, Rule
 from engines.ensemble import Ensemble
+
+# Beyond it a sum of log-probabilities says no more in float32.
+Alpha = Annotated[float, Param(ge=0, le=1000)]
 
 
 class GenarmOptions(Options):
@@ -25,9 +29,9 @@ class GenarmOptions(Options):
         None, min_length=1, max_length=8, description="rewards of the ensemble; null = its own, as "
         "many as there are alphas"
     )  # fmt: skip
-    alphas: list[float] | None = Param(
-        None, min_length=1, max_length=8, description="the power of each reward, at least 0; null "
-        "= 1 each"
+    alphas: list[Alpha] | None = Param(
+        None, min_length=1, max_length=8, description="the power of each reward, 0 to 1000; null = "
+        "1 each"
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ exp((Q_1 + sum lambda_i Q_i) / alpha), with multipliers that keep every E[Q_i] a
 above: by a certified solver, or by the paper's closed form in two readings. Each state comes out
 certified, infeasible (then the policy is the one whose worst constraint is best) or unsolved; a
 closed form knows no infeasible ones. What is certified is the policy at temperature 1 and without
-top_p, top_k or min_p, which are applied to it afterwards.
+top_p, top_k or min_p, which are applied to it afterwards; where any of them is, it is told.
 Drawing keeps expectations; at temperature 0 the best candidate that satisfies every threshold is
 taken, else the least violating one. What is kept is kept per step and by estimate: how the
 finished text scores is told at the end. Of advantages (`implicit`) that is their sum over the
@@ -13,7 +13,8 @@ text, and a threshold is satisfied where the mean over its tokens is.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from math import log
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ from decoders.core.base import (
     Null,
     Options,
     RequestError,
+    TextEnded,
     decoder,
     one_row,
 )
@@ -43,10 +45,12 @@ from decoders.core.policies import (
 )
 from decoders.core.run import Run
 from decoders.core.utility import QEstimator, Worth, check_calibrated, reward
-from engines.base import Choice, Rule
+from engines.base import Choice, Rule, Sampling
 from monitors.core.base import Monitor
 
 PARAMS = "decoding.params"
+RAW: Mapping[str, float] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+"""Under which a policy is drawn from as it is."""
 Threshold = Annotated[float, Param(allow_inf_nan=False)]
 
 
@@ -87,7 +91,7 @@ class SitalignOptions(Options):
     )  # fmt: skip
     block: int = Param(
         1, ge=1, le=1024, description="tokens of a candidate; the paper: 1. Longer ones are "
-        "sampled: at temperature 0 there is one, and nothing to choose"
+        "sampled, so they go with no temperature 0 where anything is constrained"
     )  # fmt: skip
 
 
@@ -115,6 +119,8 @@ def check(options: SitalignOptions, request: DecodeRequest) -> None:
         wrong = "caution", "needs rollouts and two samples of each"
     elif options.utility == "implicit" and options.block > 1:
         wrong = "block", "implicit chooses token by token"
+    elif options.block > 1 and options.constrained and request.sampling.temperature == 0:
+        wrong = "block", "at temperature 0 there is one block, and nothing to hold a threshold with"
     elif options.utility == "implicit" and not isinstance(options.primary, str):
         wrong = "primary", "implicit needs a reward of the ensemble by name"
     elif options.utility == "implicit" and options.units == "calibrated":
@@ -154,10 +160,17 @@ def estimate(options: SitalignOptions, request: DecodeRequest) -> Estimate:
 )
 async def sitalign(run: Run, options: SitalignOptions) -> AsyncGenerator[Commit, None]:
     """A base policy is tilted to a primary reward while others are held above their thresholds."""
+    if reshaped := reshaping(run.sampling):
+        run.note("reshaped", summary={"reshaped_by": reshaped})
     if options.utility == "implicit":
         gained = Gained(options.thresholds)
-        async for commit in ruled(run, implicit(options), gained.add):
-            yield commit
+        async with aclosing(ruled(run, implicit(options), gained.add)) as commits:
+            async for commit in commits:
+                try:
+                    yield commit
+                except TextEnded as end:
+                    gained.lose(len(commit.tokens) - end.taken)
+                    break
         gained.tell(run)
         return
     estimator = QEstimator(
@@ -175,7 +188,11 @@ async def sitalign(run: Run, options: SitalignOptions) -> AsyncGenerator[Commit,
         run.tally.held_back = max(run.tally.held_back, len(best.tokens))
         summary = {"states": dict(states), **estimator.spent}
         run.note("token", tokens=best.tokens, summary=summary, **told)
-        yield best.commit()
+        try:
+            yield best.commit()
+        except TextEnded as end:
+            done += best.tokens[: end.taken]
+            break
         done += best.tokens
         if best.finish is not None:
             break
@@ -204,27 +221,38 @@ def chosen(
     return best, {**told, "utility": worth[place], "multipliers": state.multipliers}
 
 
+def reshaping(sampling: Sampling) -> dict[str, float]:
+    """What the certified policy is drawn at that changes it. A greedy choice is no draw."""
+    fields = {} if sampling.temperature == 0 else RAW
+    asked = {name: getattr(sampling, name) for name in fields}
+    return {name: value for name, value in asked.items() if value != RAW[name]}
+
+
 class Gained:
     """What the tokens of a text gained by each advantage, the primary one's first."""
 
     def __init__(self, thresholds: Sequence[float]) -> None:
         self._thresholds = thresholds
-        self._totals, self._count = [0.0] * (1 + len(thresholds)), 0
+        self._gained = list[Sequence[float] | None]()
 
     def add(self, token: int, choice: Choice) -> None:
         """Counts a token that the rule chose; a degraded one was not weighed."""
         known = choice.notes.get("candidates", ())
-        if token in known:
-            gained = choice.notes["advantages"][known.index(token)]
-            self._totals = [total + one for total, one in zip(self._totals, gained, strict=True)]
-            self._count += 1
+        weighed = token in known
+        self._gained.append(choice.notes["advantages"][known.index(token)] if weighed else None)
+
+    def lose(self, count: int) -> None:
+        """Forgets the last tokens: they stand behind the end of the text."""
+        del self._gained[len(self._gained) - count :]
 
     def tell(self, run: Run) -> None:
         """Notes the sums, and which threshold the mean over all tokens satisfies."""
-        if self._thresholds and self._count:
-            pairs = zip(self._totals[1:], self._thresholds, strict=True)
-            satisfied = [total / self._count >= least for total, least in pairs]
-            run.note("finished", summary={"rewards": self._totals, "satisfied": satisfied})
+        known = [one for one in self._gained if one is not None]
+        if self._thresholds and known:
+            totals = [sum(each) for each in zip(*known, strict=True)]
+            pairs = zip(totals[1:], self._thresholds, strict=True)
+            satisfied = [total / len(known) >= least for total, least in pairs]
+            run.note("finished", summary={"rewards": totals, "satisfied": satisfied})
 
 
 def careful(worth: Worth, caution: float) -> list[float]:

@@ -122,6 +122,10 @@ class Schedule:
     estimate: bool = False
 
 
+COLDEST = 0.01
+"""Temperatures above 0 and below this are this one, as in vLLM: exponents stay finite."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Which rule chooses among an ensemble's policies, with its flat parameters."""
@@ -160,6 +164,11 @@ class Sampling:
     paced: bool = False
     schedule: Schedule | None = None
     rule: Rule | None = None
+
+    @property
+    def heat(self) -> float:
+        """The temperature as it is applied: 0, or at least COLDEST."""
+        return self.temperature and max(self.temperature, COLDEST)
 
     def but(self, **changes: Any) -> Self:
         """The same sampling with some fields changed."""
@@ -259,6 +268,13 @@ class Engine(ABC):
     max_context: int
     capabilities: frozenset[Capability] = frozenset({Capability.GENERATE})
     members: tuple[str, ...] = ()
+    more_ends: frozenset[int] = frozenset()
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Token ids that end an answer by themselves: the tokenizer's, and the model's own more."""
+        eos = self.tokenizer.eos_id
+        return self.more_ends if eos is None else self.more_ends | {eos}
 
     @abstractmethod
     async def start(self) -> None:

@@ -75,8 +75,8 @@ class Draw:
     def filtered(self, row: Row) -> NDArray[np.float64]:
         """Log-probabilities of adjusted logits under temperature and filters."""
         wide = row.astype(np.float64)
-        if self._sampling.temperature > 0:
-            wide = self._filtered(wide / self._sampling.temperature)
+        if heat := self._sampling.heat:
+            wide = self._filtered(wide / heat)
         return log_softmax(wide)
 
     def masked(self, logits: Row) -> NDArray[np.float64]:

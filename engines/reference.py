@@ -94,7 +94,6 @@ class ReferenceEngine(Engine):
         self.name, self.spec = name, spec
         self._model: Any = None
         self._pool: ThreadPoolExecutor | None = None
-        self._eos: tuple[int, ...] = ()
         self._running = 0
         self.vocabulary = 0
 
@@ -112,7 +111,7 @@ class ReferenceEngine(Engine):
         self.tokenizer = Tokenizer.load(self.spec.tokenizer or self.spec.model)
         own = model.generation_config.eos_token_id if model.can_generate() else None
         listed = own if isinstance(own, list) else [own]
-        self._eos = tuple({i for i in (self.tokenizer.eos_id, *listed) if i is not None})
+        self.more_ends = frozenset(listed) - {None}
         self.max_context = self.spec.max_context or int(model.config.max_position_embeddings)
         # Checkpoints pad the vocabulary, and a padding id may be sampled.
         self.vocabulary = int(model.config.vocab_size)
@@ -147,7 +146,7 @@ class ReferenceEngine(Engine):
     ) -> AsyncGenerator[Delta, None]:
         """Samples token by token, one delta each."""
         check_generate(self, prefix, sampling, limit)
-        ends = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else self._eos))
+        ends = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else self.ends))
         draw, walk = Draw(sampling, prefix, ends), self._walk()
         limit = min(limit, self.max_context - len(prefix))
         unread = list(prefix)

@@ -302,7 +302,11 @@ async def peers_of(
         if served.id != served.base or Capability.GENERATE not in served.engine.capabilities:
             raise RequestError(f"{where}: {name!r} is no model that writes text", where)
         permit_model(chosen.key, served.base)
-        found[name] = Peer(served.engine, (await prompted(served)).tokens)
+        prompt = (await prompted(served)).tokens
+        if len(prompt) >= (context := served.max_context):
+            fault = f"the context of {name!r} holds {context} tokens; the prompt has {len(prompt)}"
+            raise RequestError(f"{where}: {fault}", where, CONTEXT)
+        found[name] = Peer(served.engine, prompt)
     return found
 
 

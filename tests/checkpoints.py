@@ -1,10 +1,12 @@
 """Tiny random checkpoints on disk, for engines that load what Hugging Face writes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -16,13 +18,20 @@ from engines import table
 CONTEXT = 512
 
 
-def make_llama(folder: Path, *, seed: int = 7, hidden: int = 64, layers: int = 2) -> Path:
+def make_llama(
+    folder: Path, *, seed: int = 7, hidden: int = 64, layers: int = 2, ends: Sequence[int] = ()
+) -> Path:
     """A random Llama in float32 over the table engine's byte tokenizer.
 
     Heads are 32 wide, the least that vLLM has a CPU kernel for; the weights are wide enough that
-    greedy decoding does not fall into one token.
+    greedy decoding does not fall into one token. `ends` end an answer beside the tokenizer's own.
     """
-    return _saved(folder, LlamaForCausalLM, seed, hidden=hidden, layers=layers)
+    _saved(folder, LlamaForCausalLM, seed, hidden=hidden, layers=layers)
+    if ends:
+        own = GenerationConfig.from_pretrained(folder)
+        own.eos_token_id = [own.eos_token_id, *ends]
+        own.save_pretrained(folder)
+    return folder
 
 
 def make_reward(folder: Path, *, seed: int = 8, labels: int = 1) -> Path:

@@ -6,6 +6,7 @@ errors of ours. Closing it ends everything the run has started. It does not know
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from decoders.core.base import (
@@ -17,6 +18,7 @@ from decoders.core.base import (
     Piece,
     RequestError,
     Summary,
+    TextEnded,
     TraceLevel,
 )
 from decoders.core.ledger import Ledger
@@ -114,7 +116,14 @@ async def _commits(
         if piece.content or piece.reasoning or piece.logprobs:
             yield piece
         if transcript.stop is not None:
+            await _ended(body, transcript.taken)
             return
+
+
+async def _ended(body: AsyncGenerator[Commit, None], taken: int) -> None:
+    """Tells a decoder that a stop string ended the text, `taken` tokens into its last commit."""
+    with suppress(TextEnded, StopAsyncIteration):
+        await body.athrow(TextEnded(taken))
 
 
 def _last(

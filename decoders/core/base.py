@@ -44,6 +44,18 @@ class MonitorCallsSpent(Exception):
     """The budget allows no further monitor call; uncaught, it ends the run as exhausted."""
 
 
+class TextEnded(GeneratorExit):
+    """Raised in a decoder where it gave out a commit: a stop string has ended the text there.
+
+    `taken` tokens of that commit stand. A decoder that does not catch it ends at once, as when it
+    is closed; one that does may tell what it knows of the whole text, and gives out nothing more.
+    """
+
+    def __init__(self, taken: int) -> None:
+        super().__init__()
+        self.taken = taken
+
+
 class Field(StrEnum):
     """Request fields that not every strategy can honour."""
 

@@ -25,11 +25,15 @@ OWN: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """`tokens` are the request's own model's, `sampled` counts those of the model that spoke."""
+    """`tokens` are the request's own model's, `sampled` counts those of the model that spoke.
+
+    `full`: its context holds the answer so far and no more.
+    """
 
     tokens: tuple[int, ...]
     sampled: int
     finish: Finish | None = None
+    full: bool = False
 
 
 def peer(run: Run, name: str | None) -> Peer:
@@ -65,7 +69,8 @@ async def spoken(
     said = own.encode(text, special=False) if text else []
     if ended and own.eos_id is not None:
         said.append(own.eos_id)
-    return Said(tuple(said), len(tokens), Finish.STOP if ended else None)
+    full = len(other.prompt) + len(after) >= other.engine.max_context
+    return Said(tuple(said), len(tokens), Finish.STOP if ended else None, full)
 
 
 def closed(text: str) -> str:

@@ -76,6 +76,7 @@ class Transcript:
         self._channel = self._splitter.channel
         self._trim = request.chat and request.think is not None
         self.committed = self.forced = self.reasoning = self.sampled = 0
+        self.taken = 0  # of the last commit
         self.finish: Finish | None = None
         self.last: int | None = None
 
@@ -120,6 +121,7 @@ class Transcript:
         return len(commit.tokens) if ends else 0
 
     def _count(self, commit: Commit, taken: int) -> None:
+        self.taken = taken
         self.committed += taken
         self.forced += taken * commit.forced
         if not commit.forced:

@@ -124,19 +124,26 @@ async def proposals(
         changes = {"logprobs": None, "rule": Rule("propose", asked)}
     purpose = ("propose", len(done))
     async for delta in run.generate(done, limit=1, purpose=purpose, **FLAT, **changes):
+        if delta.tokens and delta.choices and not delta.choices[0].notes:
+            run.tally.degraded = delta.choices[0].degraded or run.tally.degraded
+            return [await _in_place(run, done, delta.tokens[0])]
         if delta.tokens:
             return _candidates(run, delta, count)
     return []
 
 
+async def _in_place(run: Run, done: Sequence[int], token: int) -> Candidate:
+    """What the first member said where the rule failed; how likely, if that is to be told."""
+    first, top, entries = run.request.engine.members[0], run.sampling.logprobs, None
+    if top is not None:
+        known = await run.next_logprobs(done, max(1, top), member=first)
+        ranked = sorted(known.items(), key=lambda one: -one[1])
+        entries = (TokenLogprob(token, known[token], tuple(ranked[:top])),)
+    return Candidate(first, (token,), finish=_end(run, token), entries=entries)
+
+
 def _candidates(run: Run, delta: Delta, count: int) -> list[Candidate]:
-    notes: Mapping[str, Any] = _one(delta)
-    if delta.choices:
-        notes = delta.choices[0].notes
-        run.tally.degraded = delta.choices[0].degraded or run.tally.degraded
-        if not notes:  # the rule failed and the first member spoke in its place
-            end = Finish.STOP if delta.tokens[-1] in ends(run) else None
-            return [Candidate(run.request.engine.members[0], tuple(delta.tokens), finish=end)]
+    notes: Mapping[str, Any] = delta.choices[0].notes if delta.choices else _one(delta)
     return [
         one
         for place, agent in enumerate(notes["agents"])
@@ -150,11 +157,11 @@ def _ranked(run: Run, agent: str | None, place: int, notes: Mapping[str, Any]) -
     ranked = list(zip(notes["tokens"][place], notes["logprobs"][place], strict=True))
     # Where nothing is to diverge from, nothing diverges.
     reference = notes.get("reference", notes["logprobs"])[place]
-    kl, last = notes["kl"][place], ends(run)
+    kl = notes["kl"][place]
     return [
         Candidate(
-            agent, (token,), logprob, kl, reference[at],
-            Finish.STOP if token in last else None, _entries(run, token, logprob, ranked),
+            agent, (token,), logprob, kl, reference[at], _end(run, token),
+            _entries(run, token, logprob, ranked),
         )
         for at, (token, logprob) in enumerate(ranked)
     ]  # fmt: skip
@@ -176,9 +183,12 @@ def _entries(
 
 def ends(run: Run) -> frozenset[int]:
     """Tokens that end an answer."""
-    eos = run.request.engine.tokenizer.eos_id
-    own = () if eos is None or run.sampling.ignore_eos else (eos,)
-    return frozenset((*own, *run.sampling.stop_token_ids))
+    own = frozenset[int]() if run.sampling.ignore_eos else run.request.engine.ends
+    return own.union(run.sampling.stop_token_ids)
+
+
+def _end(run: Run, token: int) -> Finish | None:
+    return Finish.STOP if token in ends(run) else None
 
 
 async def candidates(
@@ -216,7 +226,10 @@ async def _block(
     purpose = ("block", len(done), agent or "", number)
     if agent in run.request.peers:
         room = min(length, run.max_tokens - len(done))
-        said = await spoken(run, peer(run, agent), done, room, purpose, words=True)
+        other = peer(run, agent)
+        said = await spoken(run, other, done, room, purpose, words=True)
+        if said.full:
+            run.tally.degrade(f"the context of {agent!r} is full")
         yield Candidate(agent, said.tokens, finish=said.finish, sampled=said.sampled)
         return
     async for delta in run.generate(done, limit=length, purpose=purpose, **voice(agent)):

@@ -153,7 +153,7 @@ class Path:
         there = self.canvas.tokens[self._at]
         return Drawing(
             self.asked.seed, self.step, self._at, np.where(there == MASKED, 0, there),
-            sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p,
+            sampling.heat, sampling.top_p, sampling.top_k, sampling.min_p,
             self.asked.bias, self.asked.ends,
             late=self.schedule.eos == "last",
             shaped=self.style == "dream",

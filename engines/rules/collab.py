@@ -39,10 +39,9 @@ class Collab(Parameters):
     )
 
     def check(self, cast: Cast) -> None:
-        """All names exist; a divergence has something to diverge from."""
+        """All names exist, each agent once; a divergence has something to diverge from."""
         cast.reward(self.target, "target")
-        for name in self.agents or ():
-            cast.member(name, "agents")
+        cast.agents(self.agents)
         if self.reference not in (MIXTURE, NONE):
             cast.member(self.reference, "reference")
         if self.reference == NONE and self.alpha != 0:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from engines.rules.core.base import Step, Verdict, rule
 from engines.rules.core.candidates import proposed
-from engines.rules.core.cast import Cast, Parameters, RuleFault
+from engines.rules.core.cast import Cast, Parameters
 from engines.rules.core.divergence import MIXTURE, NONE, against, divergence
 
 
@@ -23,10 +23,7 @@ class Propose(Parameters):
 
     def check(self, cast: Cast) -> None:
         """All names exist, each agent once."""
-        for name in self.agents or ():
-            cast.member(name, "agents")
-        if len(set(self.agents or ())) != len(self.agents or ()):
-            raise RuleFault("agents: each may be named once", "agents")
+        cast.agents(self.agents)
         if self.reference not in (MIXTURE, NONE):
             cast.member(self.reference, "reference")
 

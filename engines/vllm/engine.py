@@ -87,6 +87,8 @@ class VllmEngine(Engine):
         self._llm = llm
         self.max_context = llm.model_config.max_model_len
         self.vocabulary = llm.model_config.get_vocab_size()
+        own = llm.model_config.try_get_generation_config().get("eos_token_id")
+        self.more_ends = frozenset(own if isinstance(own, list) else [own]) - {None}
         from engines.vllm.faults import sorted_faults
 
         # Also starts vLLM's reading tasks in this loop; without them a death goes unseen.

@@ -110,6 +110,19 @@ async def test_tokens_are_counted_by_the_models_that_sampled_them(
     assert all(engine.running == 0 for engine in engines.values())
 
 
+async def test_a_model_whose_context_is_full_is_told(engines: Mapping[str, Engine]) -> None:
+    room = 2 * BLOCK
+    small = table(script={}, seed=9, max_context=len(PROMPT) + room)
+    await small.start()
+    params = {"models": ["bytes", "other"]}
+    one = asked({"bytes": engines["bytes"], "other": small}, params)
+    result = await whole(one)
+    assert result.usage.committed_tokens > room
+    assert result.summary.outcome == "degraded"
+    assert result.summary.reason == "the context of 'other' is full"
+    await small.stop()
+
+
 @pytest.mark.parametrize("cap", [1, 10, 100])
 async def test_the_budget_holds_over_all_models(engines: Mapping[str, Engine], cap: int) -> None:
     one = asked(engines, {"candidates": 2}, budget=Budget(max_generated_tokens=cap))
@@ -124,6 +137,7 @@ async def test_the_budget_holds_over_all_models(engines: Mapping[str, Engine], c
         ({"alpha": 1.0}, "alpha"),
         ({"block": 1}, "block"),
         ({"models": ["bytes", "nobody"]}, "models"),
+        ({"models": ["bytes", "other", "bytes"]}, "models"),
         ({"agents": ["one"]}, "agents"),
         ({"utility": "implicit", "target": "marks"}, "utility"),
         ({"target": "nobody"}, "target"),

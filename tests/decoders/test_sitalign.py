@@ -134,6 +134,31 @@ async def test_the_finished_text_is_judged(engine: TableEngine) -> None:
     assert "satisfied" not in unjudged.summary.fields
 
 
+@pytest.mark.parametrize("block", [1, 4])
+async def test_a_stop_string_ends_the_text_that_is_judged(engine: TableEngine, block: int) -> None:
+    params = {**TWO, "utility": "prefix_reward", "block": block}
+    fields: dict[str, Any] = {"sampling": Sampling(temperature=1.0, logprobs=0), "seed": 5}
+    free = await whole(asked(engine, params, **fields))
+    stop = free.content[5]
+    cut = await whole(asked(engine, params, stop=(stop,), include_stop=True, **fields))
+    assert cut.content == free.content[: free.content.index(stop) + 1]
+    scores = [mark(cut.content, name) for name in ("good", "safe", "short")]
+    assert cut.summary.fields["rewards"] == scores
+    assert cut.summary.fields["satisfied"] == [scores[1] >= 0.5, scores[2] >= 0.3]
+    assert estimate(asked(engine, params)).monitor_calls >= cut.usage.monitor_calls
+
+
+async def test_what_draws_a_certified_policy_otherwise_is_told(engine: TableEngine) -> None:
+    params = {**TWO, "utility": "prefix_reward"}
+    for sampling, told in (
+        (Sampling(temperature=0.7, top_p=0.9), {"temperature": 0.7, "top_p": 0.9}),
+        (Sampling(temperature=1.0), None),
+        (Sampling(temperature=0.0, top_p=0.9), None),
+    ):
+        result = await whole(asked(engine, params, sampling=sampling, max_tokens=3))
+        assert result.summary.fields.get("reshaped_by") == told
+
+
 async def test_caution_takes_standard_errors_off(engine: TableEngine) -> None:
     """With noisy rollouts the careful choice asks for more than the careless one."""
     params = {**TWO, "candidates": 4, "lookahead": 3, "samples": 3, "alpha": 0.5}
@@ -182,6 +207,13 @@ async def test_over_an_ensemble_the_base_is_tilted() -> None:
         fields = full.summary.fields
         assert fields["rewards"] == pytest.approx([sum(gained)] * 2)
         assert fields["satisfied"] == [sum(gained) >= 0]
+        stop = full.content[3]
+        cut = await whole(
+            asked(made, {**implicit, **bound}, monitors={}, sampling=sampling, stop=(stop,))
+        )
+        assert cut.finish == "stop" and len(said(cut)) < len(gained)
+        kept = sum(gained[: len(said(cut))])
+        assert cut.summary.fields["rewards"] == pytest.approx([kept] * 2)
     assert isinstance(made, Pool)
     wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({**implicit, "constrained": ["wish"], "thresholds": [0.0, 1.0]}, "thresholds"),
@@ -208,6 +240,7 @@ async def test_over_an_ensemble_the_base_is_tilted() -> None:
         ({"utility": "implicit", "primary": "wish"}, "utility"),
         ({"utility": "implicit"}, "primary"),
         ({"utility": "implicit", "primary": "wish", "block": 2}, "block"),
+        ({**TWO, "block": 2}, "block"),
     ],
 )
 async def test_what_has_no_meaning_is_refused_by_name(

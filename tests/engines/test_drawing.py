@@ -21,6 +21,7 @@ from engines.base import Sampling, UnsupportedError
 from engines.drawing import Draw, best, entry, log_softmax
 
 PROMPT = [1, 5, 5, 9]
+LEAST = 5e-324
 Row = NDArray[np.float64]
 
 
@@ -125,3 +126,12 @@ def test_the_best_are_ordered_and_possible() -> None:
     assert best(logprobs, 4) == ((1, -1.0), (3, -1.0), (0, -2.0))
     assert best(logprobs, 0) == ()
     assert entry(logprobs, 0, 1).top == ((1, -1.0),)
+
+
+def test_a_temperature_next_to_nothing_draws_the_best() -> None:
+    logits = row(3)
+    for temperature in (LEAST, 1e-320, 1e-5, 0.01):
+        found = Draw(Sampling(temperature=temperature), PROMPT, ()).distribution(logits)
+        assert np.isfinite(found[logits.argmax()]) and not np.isnan(found).any()
+        assert Sampling(temperature=temperature).heat == 0.01
+    assert Sampling(temperature=0.0).heat == 0

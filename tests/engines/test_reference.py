@@ -60,6 +60,7 @@ async def test_greedy_is_transformers_greedy(engine: ReferenceEngine, folder: Pa
 
 
 async def test_every_end_of_sequence_ends_it(engine: ReferenceEngine) -> None:
+    assert engine.ends == {engine.tokenizer.eos_id, EXTRA_END}
     pushed = Sampling(temperature=0, logit_bias={EXTRA_END: 100.0})
     found = await whole(engine, [1, 2], pushed, 5)
     assert (found.tokens, found.finish) == ([EXTRA_END], Finish.STOP)

@@ -3,7 +3,7 @@
 Fixed when an ensemble's engine starts. It knows no tensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -54,6 +54,13 @@ class Cast:
             known = ", ".join(self.members)
             raise RuleFault(f"{field}: no member {name!r}; there are {known}", field)
         return self.members.index(name)
+
+    def agents(self, names: Sequence[str] | None) -> None:
+        """RuleFault unless each is a member and named once."""
+        for name in names or ():
+            self.member(name, "agents")
+        if len(set(names or ())) != len(names or ()):
+            raise RuleFault("agents: each may be named once", "agents")
 
     def reward(self, name: str, field: str, *, against: bool = True) -> Reward:
         """A reward; RuleFault if there is none, or none against a reference where one is needed."""

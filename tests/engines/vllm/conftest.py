@@ -9,6 +9,7 @@ from engines.registry import build
 from engines.vllm.engine import VllmEngine
 from tests.checkpoints import CONTEXT, make_llama
 
+MORE_END = 255  # beside the tokenizer's own
 ARGS = {"dtype": "float32", "max_model_len": CONTEXT}
 
 
@@ -22,8 +23,8 @@ def made(name: str, model: Path, **args: object) -> VllmEngine:
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny random Llama on disk."""
-    return make_llama(tmp_path_factory.mktemp("llama"))
+    """A tiny random Llama on disk, with two tokens that end its answers."""
+    return make_llama(tmp_path_factory.mktemp("llama"), ends=[MORE_END])
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@ from contextlib import aclosing
 
 import pytest
 
-from engines.base import Sampling
+from engines.base import Finish, Sampling
 from engines.vllm.engine import VllmEngine
+from tests.engines.vllm.conftest import MORE_END
 
 pytestmark = pytest.mark.vllm
 
@@ -30,6 +31,14 @@ async def idle(engine: VllmEngine, seconds: float = 2.0) -> bool:
             return False
         await asyncio.sleep(0.01)
     return engine.running == 0
+
+
+async def test_whatever_ends_its_answers_is_known(vllm: VllmEngine) -> None:
+    assert vllm.ends == {vllm.tokenizer.eos_id, MORE_END}
+    pushed = Sampling(temperature=0.0, logit_bias={MORE_END: 100.0})
+    async with aclosing(vllm.generate([70, 71], pushed, 5)) as deltas:
+        [last] = [delta async for delta in deltas]
+    assert (list(last.tokens), last.finish) == ([MORE_END], Finish.STOP)
 
 
 async def test_a_prefix_is_left_as_it_was(vllm: VllmEngine) -> None:

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from server.settings.spec import EngineSpec, ModelSpec, MonitorSpec, Settings
 from tests.fakes.policies import MEMBERS, pool
-from tests.server.api.live import Live, chunks, fault, running
+from tests.server.api.live import Live, chunks, fault, running, user
 
 MODEL = {"model": "pool", "max_tokens": 12, "temperature": 0}
 IMPLICIT = {"utility": "implicit", "target": "wish"}
@@ -42,6 +42,8 @@ async def test_strategies_over_policies_are_listed_with_the_members(live: Live) 
         ("collab", {"candidates": 0}, "candidates"),
         ("collab", {"alpha": -1}, "alpha"),
         ("collab", {"utility": "implicit", "target": "seven"}, "target"),
+        ("collab", {"agents": ["second", "second"]}, "agents"),
+        ("collab", {**IMPLICIT, "agents": ["second", "second"]}, "agents"),
         ("collab", {"reference": "none"}, "reference"),
         ("sitalign", {"constrained": ["seven"]}, "thresholds"),
         ("sitalign", {"constrained": ["seven", "x"], "thresholds": [0.0, 0.0]}, "constrained.1"),
@@ -50,6 +52,8 @@ async def test_strategies_over_policies_are_listed_with_the_members(live: Live) 
         ("sitalign", {**IMPLICIT, "target": "wish"}, "target"),
         ("mod", {"weights": [2.0]}, "weights"),
         ("genarm", {"rewards": ["nobody"]}, "rewards"),
+        ("genarm", {"alphas": [1e300]}, "alphas.0"),
+        ("genarm", {"alphas": [-1.0]}, "alphas.0"),
         ("args", {"policy": "nobody"}, "policy"),
         ("controlled_decoding", {"block": 0}, "block"),
     ],
@@ -107,7 +111,11 @@ async def test_separate_models_take_turns_by_blocks() -> None:
     own.engines["parts"] = EngineSpec.model_validate(
         {"kind": "reference", "model": str(weights), "lazy": True}
     )
-    own.models["parts"] = ModelSpec(engine="parts", think=("<think>", "</think>"))
+    own.engines["narrow"] = EngineSpec.model_validate(
+        {"kind": "reference", "model": str(weights), "lazy": True, "max_context": 8}
+    )
+    for name in ("parts", "narrow"):
+        own.models[name] = ModelSpec(engine=name, think=("<think>", "</think>"))
     params: dict[str, Any] = {"models": ["org/raw", "parts"], "alpha": 0.0, "block": 8}
     params |= {"utility": "prefix_reward", "candidates": 2}
 
@@ -125,3 +133,8 @@ async def test_separate_models_take_turns_by_blocks() -> None:
         for wrong in ("nobody", "tab@plain"):
             error = fault(await live.chat(**fields, decoding=asking(models=[wrong])), 400)
             assert error["param"] == "decoding.params.models"
+        long = {**fields, "messages": [user("What is 17 * 4? Say it in words.")]}
+        error = fault(await live.chat(**long, decoding=asking(models=["org/raw", "narrow"])), 400)
+        assert (error["param"], error["code"]) == (
+            "decoding.params.models", "context_length_exceeded",
+        )  # fmt: skip
