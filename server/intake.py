@@ -304,8 +304,8 @@ async def peers_of(
         permit_model(chosen.key, served.base)
         prompt = (await prompted(served)).tokens
         if len(prompt) >= (context := served.max_context):
-            fault = f"the context of {name!r} holds {context} tokens; the prompt has {len(prompt)}"
-            raise RequestError(f"{where}: {fault}", where, CONTEXT)
+            why = f"the context of {name!r} holds {context} tokens; the prompt has {len(prompt)}"
+            raise RequestError(f"{where}: {why}", where, CONTEXT)
         found[name] = Peer(served.engine, prompt)
     return found
 

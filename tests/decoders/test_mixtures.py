@@ -80,7 +80,7 @@ async def test_mixtures_draw_from_the_product(engine: Pool) -> None:
         ("mod", {"policies": ["first"], "weights": [0.5, 0.5]}, "weights"),
         ("genarm", {"base": "nobody"}, "base"),
         ("genarm", {"rewards": ["nobody"]}, "rewards"),
-        ("genarm", {"alphas": [-1.0]}, "alphas"),
+        ("genarm", {"alphas": [-1.0]}, "alphas.0"),
         ("genarm", {"rewards": ["wish"], "alphas": [1.0, 2.0]}, "alphas"),
     ],
 )

@@ -137,15 +137,21 @@ async def test_the_finished_text_is_judged(engine: TableEngine) -> None:
 @pytest.mark.parametrize("block", [1, 4])
 async def test_a_stop_string_ends_the_text_that_is_judged(engine: TableEngine, block: int) -> None:
     params = {**TWO, "utility": "prefix_reward", "block": block}
-    fields: dict[str, Any] = {"sampling": Sampling(temperature=1.0, logprobs=0), "seed": 5}
+    fields: dict[str, Any] = {
+        "sampling": Sampling(temperature=1.0, logprobs=0, ignore_eos=True),
+        "seed": 5,
+    }
     free = await whole(asked(engine, params, **fields))
     stop = free.content[5]
     cut = await whole(asked(engine, params, stop=(stop,), include_stop=True, **fields))
     assert cut.content == free.content[: free.content.index(stop) + 1]
-    scores = [mark(cut.content, name) for name in ("good", "safe", "short")]
+    # To the end of the token in which the stop string ended, which may be a long one.
+    text = engine.tokenizer.decode(said(cut))
+    assert text.startswith(cut.content)
+    scores = [mark(text, name) for name in ("good", "safe", "short")]
     assert cut.summary.fields["rewards"] == scores
     assert cut.summary.fields["satisfied"] == [scores[1] >= 0.5, scores[2] >= 0.3]
-    assert estimate(asked(engine, params)).monitor_calls >= cut.usage.monitor_calls
+    assert estimate(asked(engine, params, **fields)).monitor_calls >= cut.usage.monitor_calls
 
 
 async def test_what_draws_a_certified_policy_otherwise_is_told(engine: TableEngine) -> None:
