@@ -135,8 +135,8 @@ async def proposals(
 async def _in_place(run: Run, done: Sequence[int], token: int) -> Candidate:
     """What the first member said where the rule failed; how likely, if that is to be told."""
     first, top, entries = run.request.engine.members[0], run.sampling.logprobs, None
-    if top is not None:
-        known = await run.next_logprobs(done, max(1, top), member=first)
+    known = {} if top is None else await run.next_logprobs(done, max(1, top), member=first)
+    if token in known:  # a bias may have let another one speak
         ranked = sorted(known.items(), key=lambda one: -one[1])
         entries = (TokenLogprob(token, known[token], tuple(ranked[:top])),)
     return Candidate(first, (token,), finish=_end(run, token), entries=entries)

@@ -14,7 +14,7 @@ from engines.table import spell
 from monitors.core.base import Monitor
 from tests.decoders.slow_policies import Marks, World, collab, parted
 from tests.fakes import requests
-from tests.fakes.policies import Pool, pool
+from tests.fakes.policies import FaultyPool, Pool, pool
 from tests.fakes.requests import Whole, table, whole
 
 AGENTS = ["first", "second", "third"]
@@ -213,3 +213,22 @@ async def test_without_members_none_may_be_named(params: dict[str, Any], param: 
     with pytest.raises(RequestError) as caught:
         estimate(asked(table(), params))
     assert caught.value.param == f"decoding.params.{param}"
+
+
+async def test_where_rules_fail_the_first_member_speaks_and_it_is_told() -> None:
+    faulty, whole_one = pool(FaultyPool, script={}), pool(script={})
+    await faulty.start()
+    await whole_one.start()
+    for bias in ({}, {said(await whole(asked(faulty, {})))[0]: -100.0}):
+        sampling = GREEDY.but(logit_bias=bias)
+        result = await whole(asked(faulty, {"utility": "prefix_reward"}, sampling=sampling))
+        assert (result.summary.outcome, result.summary.reason) == ("degraded", "out of order")
+        first = requests.request(whole_one, "plain", max_tokens=14, sampling=sampling, think=None)
+        assert result.content == (await whole(first)).content
+        if bias:
+            continue
+        row = log_softmax(faulty.logits(spell(first.prompt)))
+        token, entry = result.logprobs[0]
+        assert entry is not None
+        assert entry.logprob == pytest.approx(float(row[token]))
+        assert len(entry.top) == 2

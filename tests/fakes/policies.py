@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
-from engines.base import Capability, Delta, Finish, Sampling
+from engines.base import Capability, Choice, Delta, Finish, Sampling
 from engines.checks import check_generate
 from engines.drawing import Draw
 from engines.ensemble import Ensemble
@@ -70,6 +71,19 @@ class Pool(Ensemble, TableEngine):
 
 class JitteredPool(Jittered, Pool):
     """A pool whose deltas come after seeded random pauses."""
+
+
+class FaultyPool(Pool):
+    """A pool in which every rule fails: the first member speaks in its place."""
+
+    async def _ruled(
+        self, prefix: Sequence[int], sampling: Sampling, limit: int
+    ) -> AsyncGenerator[Delta, None]:
+        alone = TableEngine.generate(self, prefix, sampling.but(rule=None), limit)
+        async with aclosing(alone) as deltas:
+            async for delta in deltas:
+                failed = Choice(MEMBERS[0], degraded="out of order")
+                yield replace(delta, choices=[failed] * len(delta.tokens))
 
 
 def pool(kind: type[Pool] = Pool, **spec: Any) -> Pool:
