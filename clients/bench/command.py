@@ -155,7 +155,7 @@ def wishes(asked: Asked) -> Wishes:
     known, lengths = list[Prompt](), list[tuple[int, int]]()
     if asked.prompts is not None or not (asked.synthetic or arrivals):
         with option("--prompts"):
-            known = prompts.load(asked.prompts or prompts.DEFAULT, asked.n + more)
+            known = prompts.load(asked.prompts or prompts.DEFAULT, asked.n + more, asked.seed)
     elif asked.synthetic:
         lengths = prompts.lengths(asked.synthetic, asked.n + more)
     else:

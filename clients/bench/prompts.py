@@ -42,8 +42,11 @@ class Prompt:
         return None if self.answer is None else is_right(content, self.answer)
 
 
-def load(path: Path, n: int) -> list[Prompt]:
+def load(path: Path, n: int, seed: int | None = None) -> list[Prompt]:
     """`n` prompts of a file, from its beginning again if it has fewer.
+
+    By `seed` they are drawn from all of it, since files are often sorted: what is asked first would
+    be unlike the rest. None takes them in the file's order.
 
     JSON Lines with `prompt`, `question` or `turns` (the first one), and perhaps `answer` (a number,
     or a text with one behind `####`) and `template` or `category`; any other file has one prompt a
@@ -54,11 +57,13 @@ def load(path: Path, n: int) -> list[Prompt]:
     lines = [(place, line.strip()) for place, line in written if line.strip()]
     if not lines:
         raise ValueError(f"{path} holds no prompts")
+    numbered = list(enumerate(lines))
+    if seed is not None:
+        random.Random(seed).shuffle(numbered)
     if path.suffix == ".jsonl":
-        numbered = enumerate(lines[:n])
-        found = [_read(f"{path}, line {place}", i, line) for i, (place, line) in numbered]
+        found = [_read(f"{path}, line {place}", i, line) for i, (place, line) in numbered[:n]]
     else:
-        found = [Prompt(str(i), line) for i, (_, line) in enumerate(lines[:n])]
+        found = [Prompt(str(i), line) for i, (_, line) in numbered[:n]]
     return [found[i % len(found)] for i in range(n)]
 
 

@@ -126,6 +126,15 @@ def test_prompts_of_known_forms(tmp_path: Path) -> None:
         prompts.load(path, 1)
 
 
+def test_prompts_are_drawn_from_the_whole_file() -> None:
+    known = [one.text for one in prompts.load(prompts.DEFAULT, 1200)]
+    drawn = [prompts.load(prompts.DEFAULT, 40, seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    places = [known.index(one.text) for one in drawn[0]]
+    assert len(set(places)) == 40
+    assert min(places) < 300 < 900 < max(places)
+
+
 def test_arms_are_asked_the_same_with_the_same_seeds() -> None:
     asked = prompts.load(prompts.DEFAULT, 3)
     arms = [arm.read("plain"), arm.read("parallel_thinking:paths=4")]
