@@ -97,7 +97,8 @@ def figures(point: Point, goals: Goals) -> dict[str, Any]:
     for name, of in KINDS.items():
         values = [1000 * value for one in good for value in of(one)]
         found |= {f"{name}_p{q}": quantile(values, q) for q in QUANTILES}
-    return found | point.server | costs(good) | judged(point.records) | predicted(good)
+    known = costs(good) | judged(point.records) | predicted(good) | paced(good)
+    return found | point.server | known
 
 
 def quantile(values: Sequence[float], q: float) -> float | None:
@@ -143,6 +144,18 @@ def predicted(good: Sequence[Record]) -> dict[str, float]:
     errors = [abs(told - real) / real for told, real in pairs]
     bias = fmean(told for told, _ in pairs) / fmean(real for _, real in pairs)
     return {"estimate_error": median(errors), "estimate_over_real": bias}
+
+
+def paced(good: Sequence[Record]) -> dict[str, float]:
+    """How far tokens times the time that one mostly takes here are from an answer's time.
+
+    What a cost model in tokens errs by where the length of an answer is known.
+    """
+    pairs = [(one.took, one.generated) for one in good if one.generated]
+    if not pairs:
+        return {}
+    pace = median(took / tokens for took, tokens in pairs)
+    return {"pace_error": median(abs(pace * tokens - took) / took for took, tokens in pairs)}
 
 
 @dataclass(frozen=True)

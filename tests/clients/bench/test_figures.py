@@ -75,6 +75,12 @@ def test_an_estimate_is_held_against_what_was_generated() -> None:
     assert found["estimate_over_real"] == pytest.approx(26 / 24)
 
 
+def test_a_pace_is_held_against_the_time_of_each_answer() -> None:
+    found = figures(point(*(record(i, took=took) for i, took in enumerate((1.0, 2.0, 4.0)))), {})
+    assert found["pace_error"] == pytest.approx(0.5)
+    assert "pace_error" not in figures(point(failed(0)), {})
+
+
 def test_nothing_measured_has_figures_all_the_same() -> None:
     found = figures(point(failed(0), failed(1)), {})
     assert found["e2e_p50"] is None
