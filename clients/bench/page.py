@@ -27,8 +27,8 @@ FLOW = (
     "goodput", "goals_met", "generator_late_ms",
 )  # fmt: skip
 JUDGED = (
-    "accuracy", "accuracy_low", "accuracy_high", "estimate_error", "estimate_over_real", "pace_error",
-    "cost_error",
+    "accuracy", "accuracy_low", "accuracy_high", "estimate_error", "estimate_over_real",
+    "pace_error", "cost_error",
 )  # fmt: skip
 
 
