@@ -33,11 +33,11 @@ from engines.diffusion.scheduler import Scheduler
 SIZES = {
     "8b": Shape(
         vocabulary=126464, width=4096, layers=32, heads=32, kv_heads=32, inner=12288, eps=1e-5,
-        theta=500000.0, context=4096, mask_id=126336, ends=(126081,), style="llada",
+        theta=500000.0, context=4096, mask_id=126336, ends=frozenset({126081}), style="llada",
     ),
     "tiny": Shape(
         vocabulary=512, width=64, layers=2, heads=4, kv_heads=4, inner=192, eps=1e-5,
-        theta=500000.0, context=1024, mask_id=500, ends=(501,), style="llada",
+        theta=500000.0, context=1024, mask_id=500, ends=frozenset({501}), style="llada",
     ),
 }  # fmt: skip
 Row = dict[str, Any]

@@ -13,7 +13,7 @@ text, and a threshold is satisfied where the mean over its tokens is.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from math import log
 from typing import Annotated, Any, Literal
@@ -36,6 +36,7 @@ from decoders.core.base import (
 from decoders.core.choosing import Chooser
 from decoders.core.judges import Judge
 from decoders.core.policies import (
+    FLAT,
     Candidate,
     base,
     candidates,
@@ -49,8 +50,6 @@ from engines.base import Choice, Rule, Sampling
 from monitors.core.base import Monitor
 
 PARAMS = "decoding.params"
-RAW: Mapping[str, float] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
-"""Under which a policy is drawn from as it is."""
 Threshold = Annotated[float, Param(allow_inf_nan=False)]
 
 
@@ -223,9 +222,10 @@ def chosen(
 
 def reshaping(sampling: Sampling) -> dict[str, float]:
     """What the certified policy is drawn at that changes it. A greedy choice is no draw."""
-    fields = {} if sampling.temperature == 0 else RAW
-    asked = {name: getattr(sampling, name) for name in fields}
-    return {name: value for name, value in asked.items() if value != RAW[name]}
+    if sampling.temperature == 0:
+        return {}
+    asked, raw = ({name: getattr(one, name) for name in FLAT} for one in (sampling, Sampling()))
+    return {name: value for name, value in asked.items() if value != raw[name]}
 
 
 class Gained:

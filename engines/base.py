@@ -122,16 +122,16 @@ class Schedule:
     estimate: bool = False
 
 
-COLDEST = 0.01
-"""Temperatures above 0 and below this are this one, as in vLLM: exponents stay finite."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Which rule chooses among an ensemble's policies, with its flat parameters."""
 
     name: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+COLDEST = 0.01
+"""Temperatures above 0 and below this are this one, as in vLLM: exponents stay finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +275,11 @@ class Engine(ABC):
         """Token ids that end an answer by themselves: the tokenizer's, and the model's own more."""
         eos = self.tokenizer.eos_id
         return self.more_ends if eos is None else self.more_ends | {eos}
+
+    def ending(self, sampling: Sampling) -> frozenset[int]:
+        """Token ids that end an answer which is sampled so."""
+        own = frozenset[int]() if sampling.ignore_eos else self.ends
+        return own.union(sampling.stop_token_ids)
 
     @abstractmethod
     async def start(self) -> None:

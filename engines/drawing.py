@@ -5,7 +5,7 @@ vLLM's, so that both mean the same by the same request. It does not know models 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def entry(logprobs: Row, token: int, top: int) -> TokenLogprob:
 class Draw:
     """Draws one request's tokens. `prompt` and `ends` (stop tokens and EOS) are token ids."""
 
-    def __init__(self, sampling: Sampling, prompt: Sequence[int], ends: Sequence[int]) -> None:
+    def __init__(self, sampling: Sampling, prompt: Sequence[int], ends: Collection[int]) -> None:
         self._sampling = sampling
         self._ends = list(ends)
         self._output: Counter[int] = Counter()

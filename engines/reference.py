@@ -31,7 +31,7 @@ from engines.base import (
     Sampling,
     TokenLogprob,
 )
-from engines.checkpoints import loaded
+from engines.checkpoints import end_ids, loaded
 from engines.checks import check_generate, check_ids, check_room
 from engines.drawing import Draw, best, entry, log_softmax
 from engines.labels import LabelsOnly
@@ -110,8 +110,7 @@ class ReferenceEngine(Engine):
         model = loaded(self._loader(), self.spec.model, dtype=torch.float32)
         self.tokenizer = Tokenizer.load(self.spec.tokenizer or self.spec.model)
         own = model.generation_config.eos_token_id if model.can_generate() else None
-        listed = own if isinstance(own, list) else [own]
-        self.more_ends = frozenset(listed) - {None}
+        self.more_ends = end_ids(own)
         self.max_context = self.spec.max_context or int(model.config.max_position_embeddings)
         # Checkpoints pad the vocabulary, and a padding id may be sampled.
         self.vocabulary = int(model.config.vocab_size)
@@ -146,7 +145,7 @@ class ReferenceEngine(Engine):
     ) -> AsyncGenerator[Delta, None]:
         """Samples token by token, one delta each."""
         check_generate(self, prefix, sampling, limit)
-        ends = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else self.ends))
+        ends = self.ending(sampling)
         draw, walk = Draw(sampling, prefix, ends), self._walk()
         limit = min(limit, self.max_context - len(prefix))
         unread = list(prefix)

@@ -90,7 +90,7 @@ class ReferenceEnsemble(Ensemble, ReferenceEngine):
     async def _ruled(
         self, prefix: Sequence[int], sampling: Sampling, limit: int
     ) -> AsyncGenerator[Delta, None]:
-        ends = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else self.ends))
+        ends = self.ending(sampling)
         draw = Draw(sampling, prefix, ends)
         walks = [self._walk(), *map(Walk, self._others)]
         limit = min(limit, self.max_context - len(prefix))

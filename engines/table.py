@@ -242,8 +242,7 @@ class TableEngine(Engine):
     ) -> AsyncGenerator[Delta, None]:
         """Samples token by token, one delta each."""
         check_generate(self, prefix, sampling, limit)
-        own = () if sampling.ignore_eos else (self.tokenizer.eos_id or 0,)
-        ends = (*sampling.stop_token_ids, *own)
+        ends = self.ending(sampling)
         draw, spelled = Draw(sampling, prefix, ends), spell(prefix)
         limit = min(limit, self.max_context - len(prefix))
         with self._working():

@@ -26,7 +26,7 @@ RECENT = 64
 ENOUGH = 4
 """Requests of one setting before it is relied on rather than on its strategy as a whole."""
 LEAST = 1e-6
-"""Of steps or row-seconds; less has no logarithm worth the name."""
+"""Row-seconds; less has no logarithm worth the name."""
 FAMILIAR = 8
 """Requests of one setting under one load before their seconds are relied on, not steps and pace."""
 STEADY = 1.0
@@ -137,10 +137,11 @@ class Costs:
         if known is None:
             return Expected(most, None, None, 0)
         tokens = length(made)
-        steps, mean = (min(most, of(tokens)) for of in (known.typical, known.mean))
+        likely = known.typical(tokens)
+        steps, mean = min(most, likely), min(most, known.mean(tokens))
         familiar = _known(self._seconds, (_under(fine, beside), FAMILIAR))
         if familiar is not None:
-            cut = steps / known.typical(tokens)
+            cut = steps / likely
             held, average = familiar.typical(tokens) * cut, familiar.mean(tokens) * cut
             return Expected(steps, held, average, known.seen)
         pace = self._pace(made, beside)
@@ -162,9 +163,10 @@ class Costs:
     ) -> None:  # fmt: skip
         """A call that ended by itself: what it sampled, and the row-seconds it held."""
         fine, coarse = keys(made, bound)
+        tokens = length(made)
         for key in (fine, coarse):
-            _kept(self._steps, key, Line()).add(length(made), steps)
-        _kept(self._seconds, _under(fine, beside), Line()).add(length(made), held)
+            _kept(self._steps, key, Line()).add(tokens, max(1, steps))
+        _kept(self._seconds, _under(fine, beside), Line()).add(tokens, held)
         for key in (_under(kind(made), beside), kind(made)):
             _kept(self._paces, key, Pace()).add(held, steps)
 

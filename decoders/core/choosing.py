@@ -29,7 +29,7 @@ class Chooser:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._draw = Draw(run.sampling.but(logit_bias={}, banned=()), run.prompt, list(ends(run)))
+        self._draw = Draw(run.sampling.but(logit_bias={}, banned=()), run.prompt, ends(run))
 
     @property
     def greedy(self) -> bool:

@@ -139,7 +139,7 @@ async def _in_place(run: Run, done: Sequence[int], token: int) -> Candidate:
     if token in known:  # a bias may have let another one speak
         ranked = sorted(known.items(), key=lambda one: -one[1])
         entries = (TokenLogprob(token, known[token], tuple(ranked[:top])),)
-    return Candidate(first, (token,), finish=_end(run, token), entries=entries)
+    return Candidate(first, (token,), finish=_end(token, ends(run)), entries=entries)
 
 
 def _candidates(run: Run, delta: Delta, count: int) -> list[Candidate]:
@@ -157,10 +157,10 @@ def _ranked(run: Run, agent: str | None, place: int, notes: Mapping[str, Any]) -
     ranked = list(zip(notes["tokens"][place], notes["logprobs"][place], strict=True))
     # Where nothing is to diverge from, nothing diverges.
     reference = notes.get("reference", notes["logprobs"])[place]
-    kl = notes["kl"][place]
+    kl, last = notes["kl"][place], ends(run)
     return [
         Candidate(
-            agent, (token,), logprob, kl, reference[at], _end(run, token),
+            agent, (token,), logprob, kl, reference[at], _end(token, last),
             _entries(run, token, logprob, ranked),
         )
         for at, (token, logprob) in enumerate(ranked)
@@ -183,12 +183,11 @@ def _entries(
 
 def ends(run: Run) -> frozenset[int]:
     """Tokens that end an answer."""
-    own = frozenset[int]() if run.sampling.ignore_eos else run.request.engine.ends
-    return own.union(run.sampling.stop_token_ids)
+    return run.request.engine.ending(run.sampling)
 
 
-def _end(run: Run, token: int) -> Finish | None:
-    return Finish.STOP if token in ends(run) else None
+def _end(token: int, last: frozenset[int]) -> Finish | None:
+    return Finish.STOP if token in last else None
 
 
 async def candidates(
@@ -226,8 +225,7 @@ async def _block(
     purpose = ("block", len(done), agent or "", number)
     if agent in run.request.peers:
         room = min(length, run.max_tokens - len(done))
-        other = peer(run, agent)
-        said = await spoken(run, other, done, room, purpose, words=True)
+        said = await spoken(run, peer(run, agent), done, room, purpose, words=True)
         if said.full:
             run.tally.degrade(f"the context of {agent!r} is full")
         yield Candidate(agent, said.tokens, finish=said.finish, sampled=said.sampled)

@@ -85,7 +85,7 @@ class DiffusionEngine(Engine):
         shape = self._model.shape
         self.vocabulary = shape.vocabulary
         self.max_context = min(self.spec.max_context or shape.context, shape.context)
-        self._ends = self._end_ids(shape.ends)
+        self.more_ends = shape.ends | self._marks()
         self._scheduler = Scheduler(self._model, self.spec.rows, self.spec.tokens)
 
     def _dtype(self) -> torch.dtype:
@@ -95,14 +95,14 @@ class DiffusionEngine(Engine):
         found: torch.dtype = getattr(torch, named)
         return found
 
-    def _end_ids(self, configured: Sequence[int]) -> tuple[int, ...]:
+    def _marks(self) -> frozenset[int]:
+        """Tokens that end an answer by their name."""
         known = self.tokenizer.hf.get_vocab()
         for mark in self.spec.end_tokens:
             if mark not in known:
                 raise ValueError(f"end_tokens: the tokenizer has no {mark!r}")
-        marks = [known[mark] for mark in (*END_MARKS, *self.spec.end_tokens) if mark in known]
-        eos = self.tokenizer.eos_id
-        return tuple(dict.fromkeys([*configured, *([] if eos is None else [eos]), *marks]))
+        marks = (*END_MARKS, *self.spec.end_tokens)
+        return frozenset(known[mark] for mark in marks if mark in known)
 
     async def stop(self) -> None:
         """Waits for the pass that runs, ends all paths and frees the weights."""
@@ -175,8 +175,7 @@ class DiffusionEngine(Engine):
         assert self._model is not None
         assert sampling.schedule is not None
         seed = secrets.randbits(63) if sampling.seed is None else sampling.seed
-        own = () if sampling.ignore_eos else self._ends
-        ends = (*own, *sampling.stop_token_ids)
+        ends = tuple(sorted(self.ending(sampling)))
         bias = self._bias(sampling, ends)
         asked = Asked(tuple(prefix), sampling, sampling.schedule, limit, seed, ends, bias)
         return Path(asked, self._model.shape, self._model.device)

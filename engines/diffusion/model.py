@@ -36,7 +36,7 @@ class Shape:
     theta: float
     context: int
     mask_id: int
-    ends: tuple[int, ...]
+    ends: frozenset[int]
     style: str
     biased: bool = False
     shifted: bool = False

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from engines.checkpoints import end_ids
 from engines.diffusion.model import Denoiser, Shape
 
 NAMES: Mapping[str, tuple[tuple[str, str], ...]] = {
@@ -81,7 +82,7 @@ def _llada(config: Mapping[str, Any]) -> Shape:
         theta=config.get("rope_theta", 10000.0),
         context=config["max_sequence_length"],
         mask_id=config["mask_token_id"],
-        ends=_ends(config),
+        ends=end_ids(config.get("eos_token_id")),
         style="llada",
         biased=bool(config.get("include_qkv_bias")),
         tied=bool(config.get("weight_tying")),
@@ -101,17 +102,12 @@ def _dream(config: Mapping[str, Any]) -> Shape:
         theta=config.get("rope_theta", 10000.0),
         context=min(DREAM_CONTEXT, config["max_position_embeddings"]),
         mask_id=config["mask_token_id"],
-        ends=_ends(config),
+        ends=end_ids(config.get("eos_token_id")),
         style="dream",
         biased=True,
         shifted=True,
         tied=bool(config.get("tie_word_embeddings")),
     )
-
-
-def _ends(config: Mapping[str, Any]) -> tuple[int, ...]:
-    listed = config.get("eos_token_id")
-    return tuple(listed if isinstance(listed, list) else () if listed is None else (listed,))
 
 
 def folder_of(model: str) -> Path:

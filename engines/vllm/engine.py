@@ -25,6 +25,7 @@ from engines.base import (
     ToolParser,
     UnsupportedError,
 )
+from engines.checkpoints import end_ids
 from engines.checks import check_generate, check_ids, check_room
 from engines.tokenizer import Tokenizer
 from engines.vllm.launch import ended, launched
@@ -87,8 +88,8 @@ class VllmEngine(Engine):
         self._llm = llm
         self.max_context = llm.model_config.max_model_len
         self.vocabulary = llm.model_config.get_vocab_size()
-        own = llm.model_config.try_get_generation_config().get("eos_token_id")
-        self.more_ends = frozenset(own if isinstance(own, list) else [own]) - {None}
+        own = llm.model_config.try_get_generation_config()
+        self.more_ends = end_ids(own.get("eos_token_id"))
         from engines.vllm.faults import sorted_faults
 
         # Also starts vLLM's reading tasks in this loop; without them a death goes unseen.
