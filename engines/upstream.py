@@ -4,9 +4,10 @@ Closing a stream closes its connection, which is how the upstream learns to abor
 codes and server-sent events, and neither tokens nor sampling.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -46,6 +47,7 @@ class Upstream:
 
     def __init__(self, name: str, url: str, key: str | None, timeout: httpx.Timeout) -> None:
         self._name = name
+        self._sending: set[asyncio.Task[httpx.Response]] = set()
         root = url.rstrip("/").removesuffix("/v1")
         self._client = httpx.AsyncClient(
             base_url=root,
@@ -57,19 +59,24 @@ class Upstream:
         )
 
     async def close(self) -> None:
-        """Closes every connection; running calls end with EngineDeadError."""
+        """Closes every connection; running calls end with EngineDeadError.
+
+        The pool knows only connections that stand, so calls on their way to one are cancelled.
+        """
+        for sending in self._sending:
+            sending.cancel()
         await self._client.aclose()
 
     async def get(self, path: str) -> tuple[int, Any]:
         """Status and body of a GET."""
         with self._named():
-            response = await self._client.get(path)
+            response = await self._sent(self._client.build_request("GET", path))
             return response.status_code, readable(response)
 
     async def post(self, path: str, body: Json) -> Any:
         """The JSON that a POST answers with."""
         with self._named():
-            response = await self._client.post(path, json=body)
+            response = await self._sent(self._client.build_request("POST", path, json=body))
         if response.is_error:
             raise fault(self._name, response.status_code, readable(response))
         return readable(response)
@@ -93,11 +100,24 @@ class Upstream:
     @asynccontextmanager
     async def _stream(self, path: str, body: Json) -> AsyncIterator[httpx.Response]:
         with self._named():
-            async with self._client.stream("POST", path, json=body) as response:
+            request = self._client.build_request("POST", path, json=body)
+            async with aclosing(await self._sent(request, stream=True)) as response:
                 if response.is_error:
                     await response.aread()
                     raise fault(self._name, response.status_code, readable(response))
                 yield response
+
+    async def _sent(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+        """The answer, or of a stream its headers, in a task that `close` can cancel."""
+        sending = asyncio.create_task(self._client.send(request, stream=stream))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
+        try:
+            return await sending
+        except asyncio.CancelledError as reason:
+            if self._client.is_closed and not cancelled():
+                raise EngineDeadError(f"engine {self._name!r} was stopped") from reason
+            raise
 
     def _named(self) -> "_Named":
         return _Named(self._name, self._client)
@@ -122,6 +142,12 @@ class _Named:
             raise EngineError(f"upstream of engine {self._name!r}: {words}") from raised
         if isinstance(raised, ValueError):
             raise EngineError(f"upstream of engine {self._name!r} sent no JSON") from raised
+
+
+def cancelled() -> bool:
+    """Whether somebody wants the running task, and not only what it waits for, to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def readable(response: httpx.Response) -> Any:

@@ -138,9 +138,24 @@ async def test_stopping_ends_running_calls(engine: RemoteEngine, upstream: Scrip
     await until(lambda: engine.running == 1)
     await engine.stop()
     with pytest.raises(EngineDeadError):
-        await asyncio.wait_for(task, 2.0)
+        await asyncio.wait_for(task, 10.0)
     with pytest.raises(EngineDeadError):
         await engine.check()
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_stopping_ends_calls_that_only_begin(
+    engine: RemoteEngine, upstream: Scripted, turns: int
+) -> None:
+    upstream.answers["/v1/completions"] = (200, [chunk("a", [64])])
+    upstream.hold = True
+    task = asyncio.create_task(whole(engine, [1], GREEDY, 9))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await engine.stop()
+    with pytest.raises(EngineDeadError):
+        await asyncio.wait_for(task, 10.0)
+    assert engine.running == 0
 
 
 async def test_a_silent_upstream_times_out(upstream: Scripted, folder: str) -> None:
