@@ -1,52 +1,25 @@
-"""What a reader must know of figures, and how a benchmark ends: verdicts printed, the JSON written.
+"""How a benchmark ends: verdicts printed, the JSON written with what it is about.
 
-The command, when it ran, the machine, the versions of what was measured. It knows no benchmark.
+Beside what the clients say of any figures (`clients.about`) that is the versions of peers. It knows
+no benchmark.
 """
 
 import json
-import os
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clients.bench.result import machine
+from clients import about as own
 
-# Taken as this is imported: at the end the load is the benchmark's own.
-BEGAN, LOAD = datetime.now(UTC), os.getloadavg()
-ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENTS = ROOT / ".envs"
+ENVIRONMENTS = Path(__file__).resolve().parent.parent / ".envs"
 Verdict = tuple[str, bool]
 
 
 def about(peers: Sequence[str] = ()) -> dict[str, Any]:
     """All of it; `peers` are measured packages that stand in environments of their own."""
-    own = machine()
-    measured = dict(versions(peers, packages_of(peers)))
-    return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
-        "began": BEGAN.isoformat(timespec="seconds"),
-        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
-        **own,
-        "load_average": [round(load, 2) for load in LOAD],
-        "versions": {**own["versions"], **measured},
-        "commit": commit(),
-    }
-
-
-@cache
-def commit() -> str:
-    """The state of this project, since a version number stands for many; "" without git."""
-    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    with suppress(OSError):
-        return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
-    return ""
+    told = own.about()
+    return {**told, "versions": {**told["versions"], **dict(versions(peers, packages_of(peers)))}}
 
 
 def packages_of(environments: Sequence[str]) -> list[str]:

@@ -1,11 +1,11 @@
 """HEX and single paths against the published loop: questions per second, in turn, in one run.
 
-    python -m benchmarks.diffusion [--rounds 5] [--model FOLDER] [--json FILE]
+    python -m benchmarks.diffusion [--rounds 6] [--model FOLDER] [--json FILE]
 
 A server with the diffusion engine alone is asked over HTTP by several clients; the loop
 (`published`) runs in this process on the same cores while the server idles. Each round gives one
 ratio; the table has their median and a 95% interval (order statistics). Beside it, how many paths a
-second the server fills by the number of clients.
+second the server fills by the number of clients, over as many rounds.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import close
-from benchmarks.overhead import interval_rank
+from benchmarks.medians import middle, ratio, repeats
 from benchmarks.published import Loop, fill, vote
 from clients.eval.core.asking import Arm, Asker, each
 from clients.eval.core.ballots import Puzzle, load
@@ -149,8 +149,7 @@ async def compared(
     """All rounds of one contest; who goes first alternates."""
     ratios, found, right = list[float](), list[tuple[float, float]](), list[float]()
     for turn in range(rounds):
-        some = [puzzles[(turn * contest.few + i) % len(puzzles)] for i in range(contest.few)]
-        more = [puzzles[(turn * contest.many + i) % len(puzzles)] for i in range(contest.many)]
+        some, more = (of_round(puzzles, turn, n) for n in (contest.few, contest.many))
         early = looped(contest, some) if turn % 2 else None
         ours, share = await answered(asker, contest.arm, more, contest.clients)
         theirs = looped(contest, some) if early is None else early
@@ -158,26 +157,35 @@ async def compared(
         found.append((theirs, ours))
         right.append(share)
         out.print(f"{contest.name} round {turn + 1}: {theirs:.2f} and {ours:.2f} /s", style="dim")
-    skip, ordered = interval_rank(rounds), sorted(ratios)
+    times = middle(ratios)
     return {
-        "what": contest.name, "rounds": rounds, "ratio": median(ratios),
-        "low": ordered[skip], "high": ordered[-1 - skip],
+        "what": contest.name, "rounds": rounds, "ratio": times["value"],
+        "low": times["low"], "high": times["high"],
         "loop": median(t for t, _ in found), "server": median(o for _, o in found),
         "right": sum(right) / rounds,
     }  # fmt: skip
 
 
-async def scaled(asker: Asker, puzzles: Sequence[Puzzle]) -> list[Row]:
-    """Paths a second by the number of clients, exact and cheap."""
-    rows = []
-    for clients in CLIENTS:
-        row: Row = {"clients": clients}
-        for name, params in (("exact", {}), ("cheap", CHEAP)):
-            arm = asked(name, "block_diffusion", block_length=BLOCK, **params)
-            some = puzzles[: max(24, 3 * clients)]
-            row[name], _ = await answered(asker, arm, some, clients)
-        rows.append(row)
-    return rows
+def of_round(puzzles: Sequence[Puzzle], turn: int, n: int) -> list[Puzzle]:
+    """The puzzles of one round; after the last comes the first."""
+    return [puzzles[(turn * n + i) % len(puzzles)] for i in range(n)]
+
+
+async def scaled(asker: Asker, puzzles: Sequence[Puzzle], rounds: int) -> list[Row]:
+    """Paths a second by the number of clients, exact and cheap; who goes first alternates."""
+    arms = [asked(name, "block_diffusion", block_length=BLOCK, **params)
+            for name, params in (("exact", {}), ("cheap", CHEAP))]  # fmt: skip
+    found = {(clients, arm.name): list[float]() for clients in CLIENTS for arm in arms}
+    for turn in range(rounds):
+        for clients in CLIENTS:
+            some = of_round(puzzles, turn, max(24, 3 * clients))
+            for arm in arms if turn % 2 == 0 else arms[::-1]:
+                speed, _ = await answered(asker, arm, some, clients)
+                found[clients, arm.name].append(speed)
+    return [
+        {"clients": clients, **{arm.name: middle(found[clients, arm.name]) for arm in arms}}
+        for clients in CLIENTS
+    ]
 
 
 def show(rows: list[Row], scale: list[Row], out: Console) -> None:
@@ -188,9 +196,10 @@ def show(rows: list[Row], scale: list[Row], out: Console) -> None:
         speeds = (f"{row['loop']:.2f}", f"{row['server']:.2f}")
         table.add_row(row["what"], f"{row['ratio']:.1f}", interval, str(row["rounds"]), *speeds)
     out.print(table)
-    table = Table("clients", "exact paths /s", "cheap paths /s")
+    table = Table("clients", "rounds", "exact paths /s", "cheap paths /s")
     for row in scale:
-        table.add_row(str(row["clients"]), f"{row['exact']:.1f}", f"{row['cheap']:.1f}")
+        exact, cheap = row["exact"], row["cheap"]
+        table.add_row(str(row["clients"]), str(exact["n"]), ratio(exact), ratio(cheap))
     out.print(table)
 
 
@@ -205,7 +214,7 @@ async def measure(folder: Path, rounds: int, out: Console) -> tuple[list[Row], l
             loop.single(puzzles[0])
             await answered(asker, contest.arm, puzzles[:4], 4)  # uncounted
             rows.append(await compared(contest, asker, puzzles, rounds, out))
-        scale = await scaled(asker, puzzles)
+        scale = await scaled(asker, puzzles, rounds)
         await asker.close()
     return rows, scale
 
@@ -213,7 +222,7 @@ async def measure(folder: Path, rounds: int, out: Console) -> tuple[list[Row], l
 def main() -> None:
     """Parses the command line, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=repeats, default=6)
     parser.add_argument("--model", type=Path, default=DIFFUSION)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()

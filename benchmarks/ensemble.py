@@ -28,6 +28,7 @@ from rich.console import Console
 
 from benchmarks import look_aheads, random_llama
 from benchmarks.about import about, write
+from benchmarks.medians import repeats
 from benchmarks.overhead import show, summed
 from benchmarks.policy_loops import PlainLoop, coordinated, stepped
 from benchmarks.servers import ENGINE_ARGS
@@ -301,7 +302,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--loads", default=",".join(map(str, TURNS)), help="clients at a time")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=repeats, default=7)
     parser.add_argument("--json", type=Path)
     asyncio.run(all_measured(parser.parse_args(), Console(stderr=True)))
 

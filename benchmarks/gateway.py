@@ -31,7 +31,7 @@ from rich.table import Table
 
 from benchmarks import peers
 from benchmarks.about import close
-from benchmarks.peers import middle, ratio
+from benchmarks.medians import middle, ratio, repeats
 from benchmarks.servers import ENGINE_ARGS
 from clients.eval.core.prompts import FOLDER, Prompt, load, wrappers
 from clients.eval.core.statistics import Interval, mean, wilson
@@ -280,13 +280,13 @@ def show(rows: Sequence[Row], out: Console) -> None:
     """The tables: what was answered, and when."""
     shares = ("succeeded", "answered", "declined", "right")
     table = Table("requests", "arm", "n", *shares)
-    times = Table("requests", "arm", "tokens", "first text s", "over safethink's", "all s",
-                  "over safethink's")  # fmt: skip
+    times = Table("requests", "arm", "rounds", "tokens", "first text s", "over safethink's",
+                  "all s", "over safethink's")  # fmt: skip
     for one in rows:
         found = ("" if one[key] is None else said(Interval(**one[key])) for key in shares)
         table.add_row(one["kind"], one["name"], str(one["n"]), *found)
         times.add_row(
-            one["kind"], one["name"], f"{one['generated']:.0f}",
+            one["kind"], one["name"], str(one["first_over"]["n"]), f"{one['generated']:.0f}",
             f"{one['first']:.2f}", ratio(one["first_over"]),
             f"{one['seconds']:.2f}", ratio(one["seconds_over"]),
         )  # fmt: skip
@@ -323,7 +323,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=160)
     parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=repeats, default=8)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     out = Console(stderr=True)

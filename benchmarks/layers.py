@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import close
-from benchmarks.peers import middle
+from benchmarks.medians import middle, repeats
 from benchmarks.watched import pinned
 from decoders.core.answer import answer
 from decoders.core.base import DecodeRequest, TraceLevel
@@ -196,7 +196,7 @@ def show(rows: Sequence[Row], out: Console) -> None:
 def main() -> None:
     """Parses the command line, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--rounds", type=repeats, default=25)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     out = Console(stderr=True)

@@ -15,9 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from math import comb
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
@@ -25,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import write
+from benchmarks.medians import middle, repeats
 from benchmarks.servers import AS_IT_COMES, Server, both
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,21 +144,12 @@ def one_pair(
 
 def summed(name: str, concurrent: int, metric: str, ratios: list[float]) -> Row:
     """Median, range and interval of the pairs' ratios."""
-    ordered = sorted(ratios)
-    skip = interval_rank(len(ordered))
+    found = middle(ratios)
     return {
-        "model": name, "concurrent": concurrent, "metric": metric, "pairs": len(ordered),
-        "ratio": median(ordered), "low": ordered[skip], "high": ordered[-1 - skip],
-        "min": ordered[0], "max": ordered[-1],
+        "model": name, "concurrent": concurrent, "metric": metric, "pairs": len(ratios),
+        "ratio": found["value"], "low": found["low"], "high": found["high"],
+        "min": min(ratios), "max": max(ratios),
     }  # fmt: skip
-
-
-def interval_rank(n: int) -> int:
-    """How many order statistics to leave out at each end for 95% coverage of the median."""
-    rank = 0
-    while 2 * sum(comb(n, i) for i in range(rank + 2)) / 2**n <= 0.05:
-        rank += 1
-    return rank
 
 
 def show(rows: list[Row], out: Console) -> None:
@@ -175,7 +165,7 @@ def show(rows: list[Row], out: Console) -> None:
 def main() -> None:
     """Parses the command line, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--pairs", type=repeats, default=7)
     parser.add_argument("--models", default="50m,mini")
     parser.add_argument("--clients", type=int, nargs="+", choices=(1, 8, 32), default=[1, 8, 32])
     parser.add_argument(

@@ -4,10 +4,11 @@
 
 `scripts/outside optillm its_hub` makes the gateways' environments. All engines hold the built-in
 reasoner with the same arguments and share the cores. The questions are parted into rounds; who is
-asked first alternates. Times are ratios of medians in a round, with intervals by order statistics.
-Accuracy is by the questions' known answers; tokens are the engine's own counter, beside what the
-answers' `usage` claims; a request that fails is a wrong answer and is counted. Then the first sign
-of life of streamed requests, and what clients that vanish after 0.3 s leave running.
+asked first alternates. Times are ratios of medians in a round, with intervals by order statistics,
+of requests that were answered. Accuracy is by the questions' known answers; tokens are the engine's
+own counter, beside what the answers' `usage` claims. A request that fails is a wrong answer and is
+counted; against a voter with any no bar holds. Then the first sign of life of streamed requests,
+and what clients that vanish after 0.3 s leave running.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import close
-from benchmarks.overhead import interval_rank
+from benchmarks.medians import middle, ratio, repeats
 from benchmarks.voters import LONGEST, Voter, voters
 from clients.eval.core.questions import FOLDER, Question, clusters, load
 from clients.eval.core.statistics import Interval, difference, mean, wilson
@@ -38,7 +39,7 @@ MINE = "parallel_thinking"
 OURS, PLAIN = f"{MINE}, 8", "one sample"
 MARGIN = 0.1
 """How much less often right still counts as no less: what 48 questions can tell; 144 told 0.07."""
-GONE_AFTER, VANISHING, VANISHINGS, FIRSTS = 0.3, 8, 3, 12
+GONE_AFTER, VANISHING, VANISHINGS, FIRSTS = 0.3, 8, 6, 12
 EXACT = 0.02
 """How far usage may be from the engine's count: a path that is ended may have a step under way."""
 WIDTH = 170
@@ -47,7 +48,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Heard:
-    """What one voter said to all questions under one load."""
+    """What one voter said to all questions under one load; `seconds` are of answers alone."""
 
     right: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -84,9 +85,9 @@ class Asking:
         try:
             answer = await self.client.post(url, json=self.body(voter, question))
             told = answer.raise_for_status().json()
+            heard.seconds.append(time.perf_counter() - began)
         except httpx.HTTPError:
             heard.failed += 1
-        heard.seconds.append(time.perf_counter() - began)
         heard.right.append(float(question.is_right(said(told))))
         heard.claimed.append(claimed(told.get("usage") or {}))
 
@@ -173,12 +174,17 @@ async def sides(
     asking: Asking, them: Sequence[Voter], questions: Sequence[Question], rounds: int,
     loads: Sequence[int], out: Console,
 ) -> dict[tuple[str, int], list[Heard]]:  # fmt: skip
-    """What everyone said, by name and number of clients, a list over rounds of the questions."""
+    """What everyone said, by name and number of clients, a list over rounds of the questions.
+
+    Raises RuntimeError as soon as somebody answered nothing in a round.
+    """
     found: dict[tuple[str, int], list[Heard]] = {}
     for turn in range(rounds):
         for clients in loads:
             for voter in them if turn % 2 == 0 else them[::-1]:
                 heard = await asking.all(voter, parted(questions, rounds)[turn], clients)
+                if not heard.seconds:
+                    raise RuntimeError(f"{voter.name} answered nothing: all requests failed")
                 found.setdefault((voter.name, clients), []).append(heard)
                 out.print(
                     f"round {turn + 1}, {clients} clients, {voter.name}: "
@@ -202,12 +208,14 @@ def compared(
         names = clusters(questions)
         ours = found[OURS, clients]
         factors = times(rounds, ours, 50)
+        usage = [sum(one.claimed) / one.generated for one in rounds]
         answers = len(right)
         rows.append({
             "name": name, "clients": clients, "n": answers, "accuracy": asdict(mean(right, names)),
             "behind": asdict(paired([value for one in ours for value in one.right], right, names)),
             "generated": sum(one.generated for one in rounds) / answers,
             "claimed": sum(sum(one.claimed) for one in rounds) / answers,
+            "claimed_over_generated": middle(usage),
             "failed": sum(one.failed for one in rounds),
             "median_s": median(value for one in rounds for value in one.seconds),
             "p95_s": float(np.percentile([v for one in rounds for v in one.seconds], 95)),
@@ -239,16 +247,9 @@ def times(rounds: Sequence[Heard], ours: Sequence[Heard], percentile: float) -> 
     ]
 
 
-def middle(factors: Sequence[float]) -> dict[str, float]:
-    """The median with the 95% interval that the order of the factors gives."""
-    ordered = sorted(factors)
-    skip = interval_rank(len(ordered))
-    return {"value": median(ordered), "low": ordered[skip], "high": ordered[-1 - skip]}
-
-
-def ratio(found: Mapping[str, float]) -> str:
-    """A ratio with its interval."""
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+def count(found: Mapping[str, float]) -> str:
+    """A large number with its interval."""
+    return f"{found['value']:.0f} [{found['low']:.0f}, {found['high']:.0f}]"
 
 
 def apart(found: Mapping[str, float]) -> str:
@@ -283,9 +284,9 @@ async def measured(
             left.setdefault(voter.name, []).append(gone)
     return {
         "rows": compared(found, [one for part in parted(questions, rounds) for one in part]),
-        "first_ms": {name: 1000 * median(values) for name, values in firsts.items()},
+        "first_ms": {name: middle([1000 * v for v in values]) for name, values in firsts.items()},
         "vanished": {
-            name: {"tokens": median(t for t, _ in gone), "idle_s": median(s for _, s in gone)}
+            name: {"tokens": middle([t for t, _ in gone]), "idle_s": middle([s for _, s in gone])}
             for name, gone in left.items()
         },
     }  # fmt: skip
@@ -299,35 +300,39 @@ def verdicts(found: Row) -> list[tuple[str, bool]]:
         if not name.endswith(", 8") or name == OURS:
             continue
         ours = rows[OURS, clients]
+        failed = row["failed"] + ours["failed"]
         checks.append((
             f"{clients} clients: fewer tokens than {name} ({ours['generated']:.0f} against "
             f"{row['generated']:.0f}), faster ({ratio(row['time_over_ours'])} times as long) and "
-            f"no less right (by {apart(row['behind'])}, margin {MARGIN})",
-            ours["generated"] < row["generated"] and row["time_over_ours"]["low"] > 1
-            and row["behind"]["low"] >= -MARGIN,
+            f"no less right (by {apart(row['behind'])}, margin {MARGIN}); n {row['n']}, "
+            f"{failed} failed",
+            not failed and ours["generated"] < row["generated"]
+            and row["time_over_ours"]["low"] > 1 and row["behind"]["low"] >= -MARGIN,
         ))  # fmt: skip
-    claims = [row["claimed"] / row["generated"] for (name, _), row in rows.items() if name == OURS]
+    claims = [row["claimed_over_generated"] for (name, _), row in rows.items() if name == OURS]
     left = found["vanished"]
     gateways = [name for name in left if name != PLAIN and not name.startswith(MINE)]
-    others = min(left[name]["tokens"] for name in gateways)
+    others = min(left[name]["tokens"]["low"] for name in gateways)
+    ours_left = left[OURS]["tokens"]
     return [
         *checks,
-        (f"usage is {', '.join(f'{one:.3f}' for one in claims)} of what the engine counted",
-         all(abs(one - 1) <= EXACT for one in claims)),
-        (f"clients that have gone leave fewer tokens ({left[OURS]['tokens']:.0f}) than elsewhere "
-         f"(from {others:.0f})", left[OURS]["tokens"] < others),
+        (f"usage is {', '.join(map(ratio, claims))} of what the engine counted, within {EXACT}",
+         all(one["low"] >= 1 - EXACT and one["high"] <= 1 + EXACT for one in claims)),
+        (f"clients that have gone leave fewer tokens ({count(ours_left)}, n {ours_left['n']}) than "
+         f"elsewhere (from {others:.0f})", ours_left["high"] < others),
     ]  # fmt: skip
 
 
 def show(found: Row, out: Console) -> None:
     """The tables."""
     table = Table(
-        "", "clients", "n", "failed", "right", "ours more by", "tokens", "usage says", "median s",
-        "over ours", "p95 s", "over ours",
+        "", "clients", "n", "failed", "right", "ours more by", "tokens", "usage says", "rounds",
+        "median s", "over ours", "p95 s", "over ours",
     )  # fmt: skip
     for row in found["rows"]:
         right = row["accuracy"]
-        cells = (f"{row['generated']:.0f}", f"{row['claimed']:.0f}", f"{row['median_s']:.2f}",
+        cells = (f"{row['generated']:.0f}", f"{row['claimed']:.0f}",
+                 str(row["time_over_ours"]["n"]), f"{row['median_s']:.2f}",
                  ratio(row["time_over_ours"]), f"{row['p95_s']:.2f}",
                  ratio(row["p95_over_ours"]))  # fmt: skip
         told = f"{right['value']:.3f} [{right['low']:.3f}, {right['high']:.3f}]"
@@ -335,9 +340,10 @@ def show(found: Row, out: Console) -> None:
         table.add_row(row["name"], *counts, told, apart(row["behind"]), *cells)
     out.print(table)
     for name, gone in found["vanished"].items():
-        out.print(f"{name}: {gone['tokens']:.0f} tokens after {VANISHING} clients had gone, idle "
-                  f"after {gone['idle_s']:.1f} s")  # fmt: skip
-    out.print("first sign of life, ms:", {k: f"{v:.0f}" for k, v in found["first_ms"].items()})
+        out.print(f"{name}: {count(gone['tokens'])} tokens after {VANISHING} clients had gone, "
+                  f"idle after {ratio(gone['idle_s'])} s, n {gone['tokens']['n']}")  # fmt: skip
+    firsts = {name: count(one) for name, one in found["first_ms"].items()}
+    out.print(f"first sign of life, ms, n {min(FIRSTS, found['rows'][0]['n'])}:", firsts)
 
 
 async def run(args: argparse.Namespace, out: Console) -> Row:
@@ -353,8 +359,8 @@ async def run(args: argparse.Namespace, out: Console) -> Row:
 def main() -> None:
     """Parses the command line, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=48)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--n", type=repeats, default=48)
+    parser.add_argument("--rounds", type=repeats, default=6)
     parser.add_argument("--loads", default="1,4")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import close
-from benchmarks.overhead import interval_rank
+from benchmarks.medians import middle, repeats
 from benchmarks.servers import ENGINE_ARGS
 from clients.local import free_port, started
 
@@ -150,11 +150,10 @@ def compared(
     name: str, ratios: Sequence[float], bound: str, **more: float
 ) -> dict[str, Any]:  # fmt: skip
     """A row of the table."""
-    ordered = sorted(ratios)
-    skip = interval_rank(len(ordered))
+    found = middle(ratios)
     return {
-        "what": name, "ratio": median(ordered), "low": ordered[skip], "high": ordered[-1 - skip],
-        "pairs": len(ordered), "bound": bound, **more,
+        "what": name, "ratio": found["value"], "low": found["low"], "high": found["high"],
+        "pairs": len(ratios), "bound": bound, **more,
     }  # fmt: skip
 
 
@@ -221,7 +220,7 @@ def show(rows: Sequence[Mapping[str, Any]], out: Console) -> None:
 def main() -> None:
     """Parses the command line, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--pairs", type=repeats, default=7)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     with TemporaryDirectory() as folder:

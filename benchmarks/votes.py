@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.about import close
-from benchmarks.peers import OURS, PLAIN, REASONER, Asking, Heard, middle, ratio
+from benchmarks.medians import middle, ratio, repeats
+from benchmarks.peers import OURS, PLAIN, REASONER, Asking, Heard
 from benchmarks.servers import ours
 from benchmarks.voters import ENGINE, THINK, Voter, own
 from clients.eval.core.questions import FOLDER, Question, load
@@ -106,10 +107,7 @@ def compared(found: Sequence[Took]) -> dict[str, dict[str, float]]:
         "full vote / slowest of eight": ("full vote", "slowest"),
         "first event / first token": ("first event", "first token"),
     }
-    return {
-        name: {**middle([one[a] / one[b] for one in found]), "n": len(found)}
-        for name, (a, b) in pairs.items()
-    }
+    return {name: middle([one[a] / one[b] for one in found]) for name, (a, b) in pairs.items()}
 
 
 def verdicts(ratios: Mapping[str, Mapping[str, float]]) -> list[tuple[str, bool]]:
@@ -129,7 +127,7 @@ def show(found: Sequence[Took], ratios: Mapping[str, Mapping[str, float]], out: 
     for name in found[0]:
         seconds = middle([one[name] for one in found])
         interval = f"{seconds['low']:.3f} to {seconds['high']:.3f}"
-        table.add_row(name, f"{seconds['value']:.3f}", interval, str(len(found)))
+        table.add_row(name, f"{seconds['value']:.3f}", interval, str(seconds["n"]))
     for name, factor in ratios.items():
         interval = f"{factor['low']:.2f} to {factor['high']:.2f}"
         table.add_row(name, f"{factor['value']:.2f}", interval, str(factor["n"]))
@@ -149,7 +147,7 @@ async def run(n: int, out: Console) -> list[Took]:
 def main() -> None:
     """Parses the command line, measures, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=24)
+    parser.add_argument("--n", type=repeats, default=24)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found = asyncio.run(run(args.n, Console(stderr=True)))

@@ -59,6 +59,17 @@ def bench(
 
 
 @app.command()
+def show(
+    result: Annotated[Path, typer.Argument(help="a file of --json")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="for a document")] = False,
+) -> None:
+    """Print the tables of a run again."""
+    from clients.bench.judging import show as run
+
+    raise typer.Exit(run(result, markdown))
+
+
+@app.command()
 def compare(
     before: Annotated[Path, typer.Argument(help="A, a file of --json")],
     after: Annotated[Path, typer.Argument(help="B")],

@@ -11,14 +11,16 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from clients.bench import arm, goals, load, page, prompts, result, showing
+from clients.about import about
+from clients.bench import arm, goals, load, page, prompts, showing
 from clients.bench.counters import counted
 from clients.bench.driver import LoadFailed, driver
+from clients.bench.figures import Point
 from clients.bench.load import Arrival, Load
 from clients.bench.prompts import Prompt
 from clients.bench.reading import json_object
 from clients.bench.result import Result
-from clients.bench.sweep import Predict, Sweep, Target, measure, warming
+from clients.bench.sweep import Predict, Sweep, Target, measuring, warming
 from clients.eval.core.command import WIDTH, first_model, serving
 from clients.local import ServerFailed
 
@@ -79,12 +81,23 @@ def run(asked: Asked, url: str | None, json_file: Path | None, html: Path | None
     except FAULTS as fault:
         console.print(f"bench: {fault}", markup=False)
         return 1
-    console.print(showing.figures_of(found))
+    printed(console, found)
     written = [
         saved(console, "--json", json_file, found.write),
         saved(console, "--html", html, lambda path: path.write_text(page.page(found), "utf-8")),
     ]
-    return 0 if all(written) else 1
+    if found.ended_early:
+        console.print(f"bench: ended early: {found.ended_early}", markup=False)
+    return 0 if all(written) and not found.ended_early else 1
+
+
+def printed(console: Console, found: Result, markdown: bool = False) -> None:
+    """Prints the tables of a run."""
+    for grid in showing.figures_of(found):
+        if markdown:
+            console.print(f"{grid.markdown()}\n", markup=False, soft_wrap=True)
+        else:
+            console.print(grid.table())
 
 
 @contextmanager
@@ -124,7 +137,7 @@ def terminal() -> Console:
 
 
 def measured(console: Console, asked: Asked, wanted: Wishes, url: str) -> Result:
-    """Runs the sweep on the server at `url`."""
+    """Runs the sweep on the server at `url`; what ends it early costs no point that is measured."""
     key = os.environ.get("OPENAI_API_KEY", "none")
     target = Target(url, asked.model or first_model(url, key), key)
     made, more = prompts_for(wanted, target, asked.seed), wanted.more
@@ -134,17 +147,30 @@ def measured(console: Console, asked: Asked, wanted: Wishes, url: str) -> Result
     )  # fmt: skip
     console.print(f"model: {target.model}, {len(sweep.prompts)} requests a point", markup=False)
     console.print("starting the load generator (vLLM's, 10 to 30 s)")
-    before = result.machine()
+    points, early = dict[str, Point](), dict[str, str]()
+    try:
+        for one in measurements(console, asked.python, sweep, target):
+            points[one.name] = one
+    except FAULTS as fault:
+        if not points:
+            raise
+        early = {"ended_early": str(fault) or type(fault).__name__}
+    told = {"model": target.model, "seed": asked.seed, **about(), **early}
+    return Result(list(points.values()), wanted.goals, told)
+
+
+def measurements(console: Console, python: str, sweep: Sweep, target: Target) -> Iterator[Point]:
+    """Each point after each round, sent by a process of its own."""
+    headers = {"authorization": f"Bearer {target.key}"}
     with (
-        driver(asked.python) as sending,
+        driver(python) as sending,
         showing.progress(console) as told,
-        closing(httpx.Client(timeout=60, headers={"authorization": f"Bearer {key}"})) as http,
+        closing(httpx.Client(timeout=60, headers=headers)) as http,
     ):
-        points = measure(
-            sweep, target, sending, told, predicting(http, url), lambda: counted(http, url)
+        predict = predicting(http, target.url)
+        yield from measuring(
+            sweep, target, sending, told, predict, lambda: counted(http, target.url)
         )
-    about = {"command": " ".join(sys.argv[1:]), "model": target.model, "seed": asked.seed}
-    return Result(points, wanted.goals, about | before)
 
 
 def wishes(asked: Asked) -> Wishes:
@@ -152,7 +178,7 @@ def wishes(asked: Asked) -> Wishes:
     loads, arrivals = loads_of(asked)
     arms = [arm.read(text) for text in asked.strategies]
     more = warming(asked.warmup, loads)
-    known, lengths = list[Prompt](), list[tuple[int, int]]()
+    known, lengths, fields = list[Prompt](), list[tuple[int, int]](), sampling(asked)
     if asked.prompts is not None or not (asked.synthetic or arrivals):
         with option("--prompts"):
             known = prompts.load(asked.prompts or prompts.DEFAULT, asked.n + more, asked.seed)
@@ -161,7 +187,9 @@ def wishes(asked: Asked) -> Wishes:
     else:
         each = [scaled(one, asked.token_scale) for one in arrivals]
         lengths = each + [each[i % len(each)] for i in range(more)]
-    found = Wishes(arms, loads, goals.read(asked.goal), sampling(asked), known, lengths, more)
+        # A made-up prompt has no end of its own: what was recorded is generated, and no less.
+        fields = {"ignore_eos": True, **fields}
+    found = Wishes(arms, loads, goals.read(asked.goal), fields, known, lengths, more)
     Sweep(arms, loads, known)  # says at once what could not be told apart
     return found
 
@@ -200,7 +228,7 @@ def scaled(one: Arrival, scale: float) -> tuple[int, int]:
 def predicting(http: httpx.Client, url: str) -> Predict:
     """Asks for dry runs before each round, of what the server has seen the like of.
 
-    A server that knows no dry runs is asked once.
+    A server that knows no dry runs is asked once; one that fails to answer says nothing.
     """
     known = True
 
@@ -210,10 +238,11 @@ def predicting(http: httpx.Client, url: str) -> Predict:
             return None
         asked = {k: v for k, v in body.items() if k not in ("stream", "stream_options")}
         asked["decoding"] = {**body["decoding"], "dry_run": True}
-        answer = http.post(f"{url}/v1/chat/completions", json=asked)
-        if answer.status_code != 200:
+        try:
+            answer = http.post(f"{url}/v1/chat/completions", json=asked).raise_for_status()
+            expected = answer.json().get("expected")
+        except (httpx.HTTPError, ValueError):
             return None
-        expected = answer.json().get("expected")
         known = expected is not None
         return float(expected["generated_tokens"]) if expected and expected["seen"] else None
 

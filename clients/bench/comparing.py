@@ -1,7 +1,7 @@
 """Two sets of records against each other: differences and ratios with 95% intervals.
 
-Requests with the same prompt are resampled together, and both sides by the same draw where they
-asked the same prompts. What one run has in common (a busy machine) no interval of one run shows.
+Both sides are resampled by the same draw where they have the same parts (`resampling`). What one
+run has in common (a busy machine) no interval of one run shows.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from math import inf
 
 import numpy as np
 
-from clients.bench.figures import Floats, Metric, Point
+from clients.bench.figures import Metric, Point
+from clients.bench.resampling import units
 
 RESAMPLES = 1000
-LEAST = 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def ratio(ours: Point, theirs: Point, of: Metric, seed: int = 0) -> Ratio:
     if above is None or below is None:
         return Ratio(above, below, None, None, None, n)
     value = over(above, below)
-    draws = _draws(ours, theirs, of, seed) if n >= LEAST else []
+    draws = _draws(ours, theirs, of, seed)
     if len(draws) < RESAMPLES // 2:
         return Ratio(above, below, value, None, None, n)
     # Draws may be infinite, between which nothing can be interpolated.
@@ -60,27 +60,20 @@ def over(above: float, below: float) -> float:
 
 
 def _draws(ours: Point, theirs: Point, of: Metric, seed: int) -> list[float]:
-    """The ratio in every draw of prompts in which both sides have something."""
+    """The ratio in every draw in which both sides have something; none of too little."""
+    above, below = units(ours, of), units(theirs, of)
+    if above is None or below is None:
+        return []
     rng, found = np.random.default_rng(seed), list[float]()
-    (names, values), (others, their_values) = _by_prompt(ours, of), _by_prompt(theirs, of)
-    scale, their_scale = of.scale(ours), of.scale(theirs)
+    size, other_size, same = len(above.names), len(below.names), above.names == below.names
     for _ in range(RESAMPLES):
-        drawn = rng.integers(len(names), size=len(names))
-        also = drawn if names == others else rng.integers(len(others), size=len(others))
-        above = np.concatenate([values[i] for i in drawn])
-        below = np.concatenate([their_values[i] for i in also])
-        if len(above) and len(below):
-            found.append(over(of.fold(above) * scale, of.fold(below) * their_scale))
+        # One fewer than there are: as many vary too little where they are few (Rao and Wu).
+        drawn = rng.integers(size, size=size - 1)
+        also = drawn if same else rng.integers(other_size, size=other_size - 1)
+        figure, other = above.figure(of, drawn), below.figure(of, also)
+        if figure is not None and other is not None:
+            found.append(over(figure, other))
     return found
-
-
-def _by_prompt(point: Point, of: Metric) -> tuple[list[str], list[Floats]]:
-    """Prompts in order, each with the values of all its records."""
-    found: dict[str, list[float]] = {}
-    for one in point.records:
-        found.setdefault(one.prompt, []).extend(of.of(one))
-    names = sorted(found)
-    return names, [np.asarray(found[name]) for name in names]
 
 
 def matched(ours: Sequence[Point], theirs: Sequence[Point]) -> list[tuple[Point, Point]]:
@@ -88,3 +81,21 @@ def matched(ours: Sequence[Point], theirs: Sequence[Point]) -> list[tuple[Point,
     known = {(one.arm.name, one.load.name): one for one in theirs}
     pairs = ((one, known.get((one.arm.name, one.load.name))) for one in ours)
     return [(one, other) for one, other in pairs if other is not None]
+
+
+def over_first(points: Sequence[Point], of: Metric) -> list[Ratio | None]:
+    """A figure of every point over the first arm's under the same load; None where that is missing.
+
+    That of the first arm itself is 1 and needs no interval.
+    """
+    first = {one.load.name: one for one in points if one.arm.name == points[0].arm.name}
+    return [_over_base(one, first.get(one.load.name), of) for one in points]
+
+
+def _over_base(one: Point, base: Point | None, of: Metric) -> Ratio | None:
+    if base is None:
+        return None
+    if one is not base:
+        return ratio(one, base, of)
+    value = of.value(one)
+    return Ratio(value, value, None if value is None else 1.0, None, None, len(one.records))

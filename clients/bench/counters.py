@@ -32,17 +32,19 @@ def read(text: str) -> dict[Name, float]:
     return found
 
 
-def counted(http: httpx.Client, url: str) -> Counted:
-    """The counters now; nothing where there are none."""
+def counted(http: httpx.Client, url: str) -> Counted | None:
+    """The counters now; None where they could not be had."""
     try:
         answer = http.get(f"{url}/metrics")
-        return read(answer.text) if answer.status_code == 200 else {}
+        return read(answer.text) if answer.status_code == 200 else None
     except (httpx.HTTPError, ValueError):  # some page that is no list of metrics
-        return {}
+        return None
 
 
-def between(before: Counted, after: Counted) -> Counted:
-    """What came in between."""
+def between(before: Counted | None, after: Counted | None) -> Counted | None:
+    """What came in between; None where either end is not known."""
+    if before is None or after is None:
+        return None
     return {name: value - before.get(name, 0.0) for name, value in after.items()}
 
 

@@ -162,8 +162,8 @@ def paced(good: Sequence[Record]) -> dict[str, float]:
 class Metric:
     """A figure by name as values of each record and what folds them, so records can be resampled.
 
-    `of` gives no value where a record has none (a failure has no times). `rate`: what is folded is
-    a mean per request, and the figure that many a second.
+    `of` gives no value where a record has none (a failure has no times). `rate`: the figure is what
+    is folded over the seconds that it took.
     """
 
     of: Callable[[Record], list[float]]
@@ -173,13 +173,14 @@ class Metric:
     def value(self, point: Point) -> float | None:
         """The figure; None of nothing."""
         values = [value for one in point.records for value in self.of(one)]
-        return self.fold(np.asarray(values)) * self.scale(point) if values else None
+        return self.figure(np.asarray(values), point.seconds)
 
-    def scale(self, point: Point) -> float:
-        """What turns the fold of all values into the figure."""
-        if not self.rate:
-            return 1.0
-        return len(point.records) / point.seconds if point.seconds else float("nan")
+    def figure(self, values: Floats, seconds: float) -> float | None:
+        """The figure of these values, which came within so many seconds."""
+        if not len(values) or (self.rate and not seconds):
+            return None
+        folded = self.fold(values)
+        return folded / seconds if self.rate else folded
 
 
 def metric(name: str, goals: Goals, points: Iterable[Point]) -> Metric:
@@ -198,7 +199,7 @@ def metric(name: str, goals: Goals, points: Iterable[Point]) -> Metric:
         return Metric(lambda one: _some(share(one, goals)), _mean)
     if name in RATES:
         each = RATES[name]
-        return Metric(lambda one: [each(one, goals) if one.ok else 0.0], _mean, rate=True)
+        return Metric(lambda one: [each(one, goals) if one.ok else 0.0], _sum, rate=True)
     told = {*COUNTED, *(key for point in points for one in point.good for key in spent(one))}
     if name not in told:
         known = [*(f"{kind}_pQ" for kind in KINDS), *SHARES, *RATES, *sorted(told)]
@@ -208,3 +209,7 @@ def metric(name: str, goals: Goals, points: Iterable[Point]) -> Metric:
 
 def _mean(values: Floats) -> float:
     return float(values.mean())
+
+
+def _sum(values: Floats) -> float:
+    return float(values.sum())

@@ -40,7 +40,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Checked:
-    """A bar at one load: `verdict` is holds, fails, or open (the interval reaches across)."""
+    """A bar at one load: `verdict` is holds, fails, or open.
+
+    Open is one that the interval reaches across, or that has none. What has no ratio, since one
+    side has nothing at all, fails.
+    """
 
     bar: Bar
     load: str
@@ -81,7 +85,13 @@ def check(
 
 def _checked(bar: Bar, one: Point, other: Point, wanted: Metric) -> Checked:
     found = ratio(one, other, wanted)
-    ends = [end for end in (found.ratio, found.low, found.high) if end is not None]
-    held = {bar.holds(end) for end in ends}
-    verdict = "open" if len(held) > 1 else "holds" if held == {True} else "fails"
-    return Checked(bar, one.load.name, found, verdict)
+    return Checked(bar, one.load.name, found, _verdict(bar, found))
+
+
+def _verdict(bar: Bar, found: Ratio) -> str:
+    if found.ratio is None:
+        return "fails"
+    if found.low is None or found.high is None:
+        return "open"
+    held = {bar.holds(end) for end in (found.ratio, found.low, found.high)}
+    return "open" if len(held) > 1 else "holds" if held == {True} else "fails"

@@ -1,4 +1,4 @@
-"""`satisfice bench compare` and `satisfice bench gate`: results that lie in files."""
+"""`satisfice bench show`, `compare` and `gate`: results that lie in files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from clients.bench import gate, result, showing
-from clients.bench.command import terminal
+from clients.bench.command import printed, terminal
 from clients.bench.comparing import Ratio, matched, ratio
 from clients.bench.figures import metric
 from clients.bench.result import Result
@@ -15,6 +15,18 @@ COMPARED = (
     "ttft_p50", "ttft_p99", "ttfa_p50", "tpot_p50", "e2e_p50", "e2e_p99", "generated_tokens",
     "goals_met", "accuracy",
 )  # fmt: skip
+
+
+def show(run: Path, markdown: bool = False) -> int:
+    """Prints a run's tables again; the exit status."""
+    console = terminal()
+    try:
+        found = result.read(run)
+    except (ValueError, OSError) as fault:
+        console.print(f"bench show: {fault}", markup=False)
+        return 1
+    printed(console, found, markdown)
+    return 0
 
 
 def compare(first: Path, second: Path, metrics: Sequence[str] = COMPARED) -> int:
@@ -26,7 +38,7 @@ def compare(first: Path, second: Path, metrics: Sequence[str] = COMPARED) -> int
     except (ValueError, OSError) as fault:
         console.print(f"bench compare: {fault}", markup=False)
         return 1
-    console.print(showing.ratios(rows))
+    console.print(showing.ratios(rows).table())
     return 0
 
 
@@ -55,7 +67,7 @@ def check(run: Path, baseline: Path | None, bars: Sequence[str], strict: bool) -
     except (ValueError, OSError) as fault:
         console.print(f"bench gate: {fault}", markup=False)
         return 2
-    console.print(showing.bars(checked))
+    console.print(showing.bars(checked).table())
     return _status(console, [one.verdict for one in checked], strict)
 
 

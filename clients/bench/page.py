@@ -1,11 +1,12 @@
 """The report as one HTML file: no script, no other file, no network."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from clients.bench import plots
+from clients.bench import plots, showing
 from clients.bench.figures import figures
+from clients.bench.grid import Grid, shown
 from clients.bench.result import Result
 
 STYLE = """
@@ -34,7 +35,7 @@ JUDGED = (
 
 def page(result: Result) -> str:
     """The whole page."""
-    goals, points = result.goals, result.points
+    goals, points, over = result.goals, result.points, showing.over_first_of(result)
     rows = [(one.arm.name, one.load.name, figures(one, goals)) for one in points]
     listed = {*LATENCY, *FLOW, *JUDGED} | {f"ttfe_p{q}" for q in QUANTILES}
     costs = sorted({key for _, _, found in rows for key in found} - listed)
@@ -46,6 +47,7 @@ def page(result: Result) -> str:
           for kind in kinds),
         _titled("Cost against accuracy", plots.against_accuracy(points, goals)),
         _titled("One request of each", plots.waterfall(points), WATERFALL),
+        _titled("Over the first", over.html() if over else "", OVER),
         _titled("Flow", table(rows, FLOW), _goals(result)),
         _titled("Latency (ms)", table(rows, [k for k in LATENCY if _any(rows, k)]), TIMES),
         _titled("Spent per request (means)", table(rows, costs), SPENT),
@@ -59,6 +61,7 @@ WATERFALL = (
     "The request of median duration at the lightest load: pale until the first text, blue "
     "thinking, orange answer, green marks progress events."
 )
+OVER = "Under the same load, with 95% intervals by bootstrap over prompts."
 TIMES = (
     "ttft: first text, thinking included. ttfa: first text of the answer. tpot: per shown token "
     "after the first text. itl: between chunks with text. e2e: to the end. Over complete answers."
@@ -70,23 +73,10 @@ def table(rows: Sequence[tuple[str, str, dict[str, Any]]], columns: Sequence[str
     """Arms and loads over some of their figures; "" without columns."""
     if not columns:
         return ""
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("strategy", "load", *columns))
-    body = "".join(
-        f"<tr>{_cells((arm, load, *(shown(found.get(name)) for name in columns)))}</tr>"
-        for arm, load, found in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def shown(value: float | None) -> str:
-    """A figure with three digits that count."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
-
-
-def _cells(values: Iterable[str]) -> str:
-    return "".join(f"<td>{escape(value)}</td>" for value in values)
+    cells = [
+        [arm, load, *(shown(found.get(name)) for name in columns)] for arm, load, found in rows
+    ]
+    return Grid(["strategy", "load", *columns], cells).html()
 
 
 def _titled(title: str, body: str, note: str = "") -> str:

@@ -15,25 +15,25 @@ from clients.bench.result import groups
 AXES = {
     "closed": "concurrent clients", "open": "requests a second", "replay": "requests a second",
 }  # fmt: skip
+# No date and no random ids: the same run gives the same page. A `$` in an arm's name is no formula.
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "bench", "text.parse_math": False}
 GREY, BLUE, ORANGE, GREEN = "#b8bec8", "#3b6fb6", "#d9822b", "#3f9b63"
 
 
 def _drawn(width: float, height: float, draw: Callable[[Any, Any], None], panels: int = 1) -> str:
     """An SVG element of what `draw` puts on a figure and its axes."""
+    import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    draw(figure, axes)
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
     out = io.StringIO()
-    # No date and no random ids: the same run gives the same page.
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bench"}):
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+        draw(figure, axes)
+        for one in axes:
+            one.spines[["top", "right"]].set_visible(False)
         figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     return text[text.index("<svg") :]

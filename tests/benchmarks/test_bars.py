@@ -46,6 +46,7 @@ def test_bars_run_the_commands_of_the_documentation(tmp_path: Path) -> None:
         stand_in(tmp_path / ".venv" / "bin" / name, name)
     stand_in(tmp_path / "scripts" / "outside", "scripts/outside")
     shutil.copy(ROOT / "scripts" / "bars", tmp_path / "scripts" / "bars")
+    (tmp_path / "testbed").symlink_to(ROOT / "testbed")
     log = tmp_path / "commands"
     environment = {**os.environ, "COMMANDS": str(log), "SATISFICE_DATA": "somewhere"}
     script = ["bash", str(tmp_path / "scripts" / "bars")]

@@ -81,13 +81,13 @@ def test_a_share_of_no_event_has_a_width() -> None:
 
 
 def replies(name: str, kind: str) -> list[list[gateway.Reply]]:
-    """Two rounds of forty: the gateways withhold half of the answers to attacks."""
+    """Six rounds of forty: the gateways withhold half of the answers to attacks."""
     safe, late = name == gateway.STEERED, 0.2 if name == gateway.STEERED else 0.8
     if kind == "attack":
         return [
             [reply(at, "I can't", withheld=not safe and at < 20, first=late) for at in range(40)]
-        ] * 2
-    return [[reply(at, "paint", kind, first=late) for at in range(40)]] * 2
+        ] * 6
+    return [[reply(at, "paint", kind, first=late) for at in range(40)]] * 6
 
 
 def test_a_difference_of_none_has_a_width() -> None:
@@ -106,12 +106,12 @@ def test_verdicts_are_of_paired_requests() -> None:
     rows = [gateway.row(kind, name, found[kind]) for kind in found for name in names]
     by_name = {(one["kind"], one["name"]): one for one in rows}
     withheld = by_name["attack", "gateway, answer"]
-    assert withheld["answered"]["value"] == 0.5 and withheld["n"] == 80
+    assert withheld["answered"]["value"] == 0.5 and withheld["n"] == 240
     assert withheld["succeeded"]["value"] == 0
     assert by_name["benign", gateway.PLAIN]["succeeded"] is None
     assert by_name["benign", gateway.STEERED]["right"]["value"] == 1
     assert by_name["benign", gateway.PLAIN]["first_over"]["value"] == pytest.approx(4)
     assert all(held for _, held in gateway.verdicts(found, rows))
-    found["attack"][gateway.STEERED] = [[reply(at, "the wax key") for at in range(40)]] * 2
+    found["attack"][gateway.STEERED] = [[reply(at, "the wax key") for at in range(40)]] * 6
     held = [held for _, held in gateway.verdicts(found, rows)]
     assert held == [True, False, True, True] * 2

@@ -7,9 +7,9 @@ from engines.table import build
 
 
 def test_a_layer_is_what_it_adds_within_a_round() -> None:
-    found = {arm: [1.0, 2.0, 3.0] for arm, _ in layers.STEPS.values()}
-    found["run"] = [1.5, 2.5, 3.4]
-    found["http"] = [4.0, 5.0, 9.0]
+    found = {arm: [1.0, 2.0, 3.0] * 2 for arm, _ in layers.STEPS.values()}
+    found["run"] = [1.5, 2.5, 3.4] * 2
+    found["http"] = [4.0, 5.0, 9.0] * 2
     rows = {row["what"]: row for row in layers.layers(found, 10.0, "ms")}
     assert (rows["engine"]["value"], rows["engine"]["whole"]) == (20, 20)
     assert rows["+ run"]["value"] == pytest.approx(5)

@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from clients.about import about
 from clients.eval.core.asking import Reply
 from clients.eval.core.statistics import Interval
 
@@ -51,13 +52,15 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> str:
-        """The public form: claim, models, rows; a tested row has `p` as well."""
+        """The public form: about, claim, models, rows, verdicts; a tested row has `p` as well."""
         rows: list[dict[str, Any]] = [
             {k: v for k, v in asdict(row).items() if k != "p" or v is not None} for row in self.rows
         ]
-        return json.dumps(
-            {"claim": self.claim, "models": list(self.models), "rows": rows}, indent=2
-        )
+        told = {
+            "about": about(), "claim": self.claim, "models": list(self.models), "rows": rows,
+            "verdicts": [list(one) for one in self.verdicts],
+        }  # fmt: skip
+        return json.dumps(told, indent=2)
 
     def table(self) -> Table:
         """For the terminal."""

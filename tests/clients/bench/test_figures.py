@@ -1,5 +1,6 @@
 """What the records of a point add up to, counted by hand."""
 
+import httpx
 import pytest
 
 from clients.bench import counters, goals
@@ -42,9 +43,28 @@ def test_the_server_s_counters_are_means_of_a_stretch() -> None:
         'satisfice_monitor_seconds_count{monitor="b"} 9.0\n'
     )
     after = counters.read(text)
-    assert counters.figures(counters.between({}, after), 4) == {"monitor_ms": 500}
-    assert counters.figures(counters.between(after, after), 4) == {"monitor_ms": 0}
-    assert counters.figures(counters.between({}, counters.read("other_total 3\n")), 4) == {}
+    for before, then, means in (
+        ({}, after, {"monitor_ms": 500}),
+        (after, after, {"monitor_ms": 0}),
+        ({}, counters.read("other_total 3\n"), {}),
+    ):
+        came = counters.between(before, then)
+        assert came is not None
+        assert counters.figures(came, 4) == means
+
+
+def test_counters_that_cannot_be_had_are_not_nothing() -> None:
+    answers = [
+        httpx.Response(200, text="satisfice_queue_wait_seconds_sum 3.0\n"),
+        httpx.Response(503),
+        httpx.Response(200, text="{no metrics"),
+    ]
+    with httpx.Client(transport=httpx.MockTransport(lambda _: answers.pop(0))) as http:
+        known, *unknown = (counters.counted(http, "http://x") for _ in range(3))
+    assert known is not None
+    assert unknown == [None, None]
+    assert counters.between(None, known) is None
+    assert counters.between(known, None) is None
 
 
 def test_how_well_costs_were_foreseen_is_a_median_over_strategies() -> None:
@@ -122,6 +142,11 @@ def test_what_was_withheld_misses_every_goal() -> None:
     assert not goals.kept(record(decoding={"outcome": "refused"}), {})
 
 
-def test_a_goal_on_what_never_came_is_kept() -> None:
-    """An answer without thinking or of one token has no such time, which no goal forbids."""
-    assert goals.kept(record(content=(), reasoning=()), {"ttfa": 1.0, "tpot": 1.0})
+def test_what_never_came_misses_its_goal() -> None:
+    """An answer that is all thinking is late however long one waits."""
+    thought = record(content=(), finish="length")
+    assert goals.kept(thought, {"ttft": 1000.0})
+    assert not goals.kept(thought, {"ttfa": 1000.0})
+    assert not goals.kept(record(content=(), reasoning=()), {"ttft": 1000.0})
+    # Of one token, there is no time between two.
+    assert goals.kept(record(content=(0.3,), reasoning=()), {"ttfa": 1000.0, "tpot": 1.0})

@@ -14,9 +14,7 @@ from clients.bench.command import Asked, wishes
 from clients.bench.driver import Driver
 from clients.bench.figures import Point
 from clients.bench.load import Load
-from clients.bench.result import Result
 from clients.bench.sweep import Round, Sweep, Target
-from tests.clients.bench.records import point, record
 
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:46.6805900,374,44
@@ -147,21 +145,27 @@ def test_arms_are_asked_the_same_with_the_same_seeds() -> None:
     assert seeds != {sweep.body(target, arms[0], asked[0], 1)["seed"]}
 
 
-def sent(sweep: Sweep, one: Load, turn: int = 0) -> tuple[list[str], list[str]]:
-    """Texts with seeds of what warms up and of what is measured, as a driver is told."""
-    jobs: list[list[str]] = []
+def jobs_of(sweep: Sweep, one: Load, turn: int = 0) -> list[Mapping[str, Any]]:
+    """What a driver is told in one round."""
+    jobs: list[Mapping[str, Any]] = []
 
     class Noted(Driver):
         def run(self, job: Mapping[str, Any], heard: object) -> dict[str, float]:
-            asked = [request["body"] for request in job["requests"]]
-            jobs.append([f"{body['messages'][0]['content']} {body['seed']}" for body in asked])
+            jobs.append(job)
             return {"late_s": 0.0}
 
     nobody = Noted(Popen(["true"], stdin=PIPE, stdout=PIPE, text=True))
     asked = Round(sweep, Target("http://x", "m"), nobody, Point(sweep.arms[0], one), turn)
     asked.warm(lambda *_: None)
     asked.measure([], lambda *_: None)
-    return (jobs[0] if len(jobs) == 2 else []), jobs[-1]
+    return jobs
+
+
+def sent(sweep: Sweep, one: Load, turn: int = 0) -> tuple[list[str], list[str]]:
+    """Texts with seeds of what warms up and of what is measured."""
+    bodies = [[asked["body"] for asked in job["requests"]] for job in jobs_of(sweep, one, turn)]
+    told = [[f"{b['messages'][0]['content']} {b['seed']}" for b in job] for job in bodies]
+    return (told[0] if len(told) == 2 else []), told[-1]
 
 
 def test_what_warms_up_is_never_measured() -> None:
@@ -180,8 +184,19 @@ def test_what_warms_up_is_never_measured() -> None:
     # Neither a load, nor a round, nor a prompt that a short file repeats asks the same again.
     assert len(set(seen)) == len(seen) == 2 * (2 + 5) + 2 * (4 + 5)
     assert sent(replace(alone, warmup=0), loads[1])[0] == []
+
+
+def test_a_replay_is_warmed_up_by_a_closed_loop() -> None:
+    asked = [prompts.Prompt(str(i), f"p{i}") for i in range(5)]
+    others = [prompts.Prompt("o", "other")]
     timed = load.replay("t", [load.Arrival(i, 1, 1) for i in range(5)])
-    assert sent(Sweep(arms, [timed], asked), timed)[0] == []
+    warm, measured = jobs_of(Sweep([arm.read("plain")], [timed], asked, others, 3), timed)
+    assert (warm["concurrent"], "timed" in warm) == (4, False)
+    texts = [one["body"]["messages"][0]["content"] for one in warm["requests"]]
+    assert texts == ["other"] * 3
+    assert {one["at"] for one in warm["requests"]} == {None}
+    assert (measured["timed"], "concurrent" in measured) == (True, False)
+    assert [one["at"] for one in measured["requests"]] == [0, 1, 2, 3, 4]
 
 
 def test_two_of_one_name_cannot_be_told_apart() -> None:
@@ -247,6 +262,17 @@ def test_lengths_are_asked_for_by_hand_or_recorded(tmp_path: Path) -> None:
     assert again.lengths == [(4, 1), (4, 1), (9, 1), (4, 1)]
 
 
+def test_a_recorded_length_is_generated_not_only_allowed(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE)
+    assert wishes(Asked(replay=path, n=3)).sampling == {"ignore_eos": True}
+    told = wishes(Asked(replay=path, n=3, body='{"ignore_eos": false}'))
+    assert told.sampling == {"ignore_eos": False}
+    # Prompts that are known end where they end, and a made-up length is a cap.
+    assert wishes(Asked(replay=path, n=3, prompts=prompts.DEFAULT)).sampling == {}
+    assert wishes(Asked(replay=path, n=3, synthetic="9:9")).sampling == {}
+
+
 @pytest.mark.parametrize("line", ["5", "{", '{"turns": 5}', '{"turns": []}', '{"prompt": 3}'])
 def test_lines_that_are_no_prompts_are_named(line: str, tmp_path: Path) -> None:
     path = tmp_path / "some.jsonl"
@@ -261,23 +287,6 @@ def test_what_can_be_written_is_not_refused(tmp_path: Path) -> None:
     for path in (None, old, tmp_path / "new.json"):
         command.check_writable("--json", path)
     assert not (tmp_path / "new.json").exists()
-
-
-def test_a_file_that_fails_in_the_end_costs_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-
-    def measured(*_: object) -> Result:
-        folder.rmdir()
-        return Result([point(record(0), record(1))])
-
-    monkeypatch.setattr(command, "measured", measured)
-    html = tmp_path / "x.html"
-    assert command.run(Asked(), "http://127.0.0.1:9", folder / "x.json", html) == 1
-    assert "bench: --json: " in capsys.readouterr().out
-    assert "plain" in html.read_text()
 
 
 def test_an_arm_without_decoding_sends_none() -> None:

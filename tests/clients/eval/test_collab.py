@@ -120,7 +120,8 @@ async def test_what_is_kept_is_not_asked_again(stored: Path, tmp_path: Path) -> 
     bench = Bench(first, Console(quiet=True), 12, 0, named, tmp_path)
     told = await claim.measure(bench)
     again = replace(bench, asker=second)
-    assert (await claim.measure(again)).as_json() == told.as_json()
+    once_more = await claim.measure(again)
+    assert (once_more.rows, once_more.verdicts) == (told.rows, told.verdicts)
     assert first.arms
     assert not second.arms
     await claim.measure(replace(again, seed=1))

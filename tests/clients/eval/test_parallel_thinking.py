@@ -90,7 +90,9 @@ async def test_savings_and_changes(report: Report) -> None:
 
 async def test_json_has_the_public_form(report: Report) -> None:
     told = json.loads(report.as_json())
-    assert set(told) == {"claim", "models", "rows"}
+    assert set(told) == {"about", "claim", "models", "rows", "verdicts"}
+    assert {"command", "machine", "versions"} <= set(told["about"])
+    assert [tuple(one) for one in told["verdicts"]] == report.verdicts
     for row in told["rows"]:
         assert {"arm", "metric", "value", "low", "high", "n", "cost"} <= set(row)
         assert row["low"] <= row["value"] <= row["high"]
