@@ -14,7 +14,8 @@ from decoders.core.choosing import Chooser
 from decoders.core.judges import Judge
 from decoders.core.policies import check_agents, proposals
 from decoders.core.run import Run
-from decoders.core.utility import QEstimator, reward
+from decoders.core.utility import QEstimator, listed, reward
+from engines.base import Capability
 
 MONITOR = "decoding.params.monitor"
 
@@ -55,6 +56,7 @@ def estimate(options: ArgsOptions, request: DecodeRequest) -> Estimate:
     "args",
     ArgsOptions,
     source="arXiv 2402.01694",
+    requires={Capability.GENERATE, Capability.LOGPROBS},
     estimate=estimate,
     null=Null({"weight": 0.0}, greedy=True),
     check=check,
@@ -69,7 +71,10 @@ async def args(run: Run, options: ArgsOptions) -> AsyncGenerator[Commit, None]:
         gained = [one.means[0] for one in values] if values else [0.0] * len(found)
         logits = [one.logprob + options.weight * q for one, q in zip(found, gained, strict=True)]
         best, chosen = chooser.drawn(found, np.array(logits))
-        run.note("token", tokens=chosen.tokens, summary=estimator.spent, rank=best, rewards=gained)
+        run.note(
+            "token", tokens=chosen.tokens, summary=estimator.spent, rank=best, rewards=gained,
+            **listed(run, found, values),
+        )  # fmt: skip
         yield chosen.commit()
         done += chosen.tokens
         if chosen.finish is not None:

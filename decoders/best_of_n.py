@@ -18,7 +18,7 @@ from decoders.core.base import (
     decoder,
 )
 from decoders.core.judges import Judge, judged
-from decoders.core.paths import Path, share_of, think_then_answer
+from decoders.core.paths import Path, share_of, think_then_answer, until_stop
 from decoders.core.run import Run
 from decoders.core.utility import reward
 
@@ -77,7 +77,9 @@ async def best_of_n(run: Run, options: BestOfNOptions) -> AsyncGenerator[Commit,
     samples = run.fork(options.samples)
     found = [Path() for _ in samples]
     run.note("started", samples=len(samples))
-    sources = [judged(sample, monitor, think_then_answer(sample, cap)) for sample in samples]
+    paths = [until_stop(sample, think_then_answer(sample, cap)) for sample in samples]
+    pairs = zip(samples, paths, strict=True)
+    sources = [judged(sample, monitor, path) for sample, path in pairs]
     async with run.together(sources) as moments:
         async for index, moment in moments:
             if moment is not None:

@@ -29,17 +29,19 @@ from decoders.core.base import (
     one_row,
 )
 from decoders.core.choosing import foremost
+from decoders.core.foreign import MORE
 from decoders.core.judges import Judge
 from decoders.core.policies import (
     Candidate,
     candidates,
     check_agents,
     check_rule,
+    check_tokens,
     ruled,
     speakers,
 )
 from decoders.core.run import Run
-from decoders.core.utility import QEstimator, reward
+from decoders.core.utility import QEstimator, listed, reward
 from engines.base import Rule
 
 PARAMS = "decoding.params"
@@ -110,6 +112,8 @@ def check(options: CollabOptions, request: DecodeRequest) -> None:
         reward(request, options.target, f"{PARAMS}.target")
     else:
         check_agents(request, options.agents, options.reference)
+        if options.block == 1:
+            check_tokens(request)
         reward(request, options.target, f"{PARAMS}.target")
 
 
@@ -146,10 +150,12 @@ def estimate(options: CollabOptions, request: DecodeRequest) -> Estimate:
     # Separate models may get no further than a word.
     steps = most if options.models else -(-most // options.block)
     ahead = options.lookahead if options.utility == "rollout" else 0
-    sampled = agents * options.candidates * options.block if options.block > 1 else 0
+    length = options.block + (MORE if options.models else 0)
+    sampled = agents * options.candidates * length if options.block > 1 else 0
     tokens = steps * (1 + sampled + rows * ahead)
     abreast = rows if ahead or options.block > 1 else 1
-    return Estimate(abreast, tokens, steps * (1 + 2 * rows), steps * rows)
+    parts = 2 + (MORE if options.models else 0)
+    return Estimate(abreast, tokens, steps * (1 + parts * rows), steps * rows)
 
 
 @decoder(
@@ -180,12 +186,12 @@ async def collab(run: Run, options: CollabOptions) -> AsyncGenerator[Commit, Non
             worth = [q.means[0] - cost(one, options) for q, one in zip(values, found, strict=True)]
             place = foremost(worth)
             best, utility = found[place], worth[place]
-        spoken[best.agent or "model"] += len(best.tokens)
+        spoken.update(speaker or "model" for speaker in best.speakers)
         run.tally.held_back = max(run.tally.held_back, len(best.tokens))
         told = {"policies": dict(spoken), **estimator.spent}
         run.note(
-            "token", tokens=best.tokens, summary=told, policy=best.agent, kl=best.kl,
-            utility=utility,
+            "token", tokens=best.tokens, summary=told, policy=best.speaker, kl=best.kl,
+            utility=utility, **listed(run, found, values),
         )  # fmt: skip
         yield best.commit()
         done += best.tokens

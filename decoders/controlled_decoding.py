@@ -12,9 +12,9 @@ from pydantic import Field as Param
 from decoders.core.base import Commit, DecodeRequest, Estimate, Null, Options, decoder
 from decoders.core.choosing import foremost
 from decoders.core.judges import Judge
-from decoders.core.policies import blocks, check_agents, voice
+from decoders.core.policies import blocks, check_agents, voiced
 from decoders.core.run import Run
-from decoders.core.utility import QEstimator, reward
+from decoders.core.utility import QEstimator, listed, reward
 
 MONITOR = "decoding.params.monitor"
 
@@ -65,7 +65,7 @@ async def controlled_decoding(
 ) -> AsyncGenerator[Commit, None]:
     """Several blocks are sampled, the one that the monitor likes best stands, and on it goes."""
     if options.samples == 1:
-        async for delta in run.generate(**voice(options.policy)):
+        async for delta in voiced(run, options.policy):
             yield Commit.of(delta)
         return
     monitor = reward(run.request, options.monitor, MONITOR)
@@ -77,8 +77,9 @@ async def controlled_decoding(
         best = foremost(scores) if scores else 0
         run.tally.held_back = max(run.tally.held_back, len(found[best].tokens))
         run.note(
-            "block", tokens=found[best].tokens, summary=estimator.spent, block=best, scores=scores
-        )
+            "block", tokens=found[best].tokens, summary=estimator.spent, block=best, scores=scores,
+            **listed(run, found, values),
+        )  # fmt: skip
         yield found[best].commit()
         done += found[best].tokens
         if found[best].finish is not None:

@@ -25,7 +25,7 @@ from decoders.core.base import (
     decoder,
 )
 from decoders.core.judges import Judge, judge, judged, weight
-from decoders.core.paths import Path, share_of, think_then_answer
+from decoders.core.paths import Path, share_of, think_then_answer, until_stop
 from decoders.core.registry import find
 from decoders.core.run import Run, checked
 from decoders.core.voting import Ballot, Vote
@@ -172,7 +172,7 @@ async def weighed(
     run: Run, options: ParallelThinkingOptions, monitor: Monitor | None
 ) -> AsyncGenerator[Commit | float, None]:
     """A path's commits and, with a monitor, its score."""
-    source = one_path(run, options)
+    source = until_stop(run, one_path(run, options))
     moments = source if monitor is None else judged(run, monitor, source)
     async for moment in moments:
         yield moment

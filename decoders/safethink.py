@@ -170,13 +170,12 @@ def watched(run: Run, options: SafeThinkOptions) -> tuple[Watch, float]:
 
 
 def affordable(run: Run, options: SafeThinkOptions) -> bool:
-    """Whether the budget's tokens cover what may be sampled ahead and thrown away.
+    """Whether the run's tokens cover what may be sampled ahead and thrown away.
 
     Else the answer would end where a slow verdict left nothing to go on with.
     """
-    allowed = run.request.budget.max_generated_tokens
     most = estimate(options, run.request).generated_tokens
-    return allowed is None or allowed // run.request.n >= most
+    return run.allowance is None or run.allowance >= most
 
 
 def thinks(run: Run) -> bool:

@@ -42,10 +42,11 @@ from decoders.core.policies import (
     candidates,
     check_agents,
     check_rule,
+    check_tokens,
     ruled,
 )
 from decoders.core.run import Run
-from decoders.core.utility import QEstimator, Worth, check_calibrated, reward
+from decoders.core.utility import QEstimator, Worth, check_calibrated, listed, reward
 from engines.base import Choice, Rule, Sampling
 from monitors.core.base import Monitor
 
@@ -130,6 +131,8 @@ def check(options: SitalignOptions, request: DecodeRequest) -> None:
         check_rule(request, implicit(options), {"deltas": "thresholds", "solver": "lambda_solver"})
         return
     check_agents(request, None if options.base is None else [options.base], "none", "base")
+    if options.block == 1:
+        check_tokens(request)
     for monitor in rewards(options, request) if options.units == "calibrated" else []:
         check_calibrated(monitor, f"{PARAMS}.units")
     rewards(options, request)
@@ -186,6 +189,7 @@ async def sitalign(run: Run, options: SitalignOptions) -> AsyncGenerator[Commit,
         states[str(told["state"])] += 1
         run.tally.held_back = max(run.tally.held_back, len(best.tokens))
         summary = {"states": dict(states), **estimator.spent}
+        told |= listed(run, found, values)
         run.note("token", tokens=best.tokens, summary=summary, **told)
         try:
             yield best.commit()

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Spec(BaseModel):
     """`{kind: reference, model: PATH_OR_ID}`; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    capabilities: ClassVar = GENERATING - {Capability.STRUCTURED, Capability.DIFFUSION}
 
     kind: Literal["reference"] = "reference"
     model: str = Field(description="folder of a checkpoint, or a hub id")
@@ -88,7 +89,7 @@ class ReferenceEngine(Engine):
     """A causal language model in float32. All torch work runs in one thread of its own."""
 
     kind = "reference"
-    capabilities = GENERATING - {Capability.STRUCTURED, Capability.DIFFUSION}
+    capabilities = Spec.capabilities
 
     def __init__(self, name: str, spec: Spec) -> None:
         self.name, self.spec = name, spec
@@ -122,10 +123,10 @@ class ReferenceEngine(Engine):
 
     async def stop(self) -> None:
         """Waits for the forward pass that runs and frees the weights."""
-        self._model = None
         pool, self._pool = self._pool, None
         if pool is not None:
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+        self._model = None  # last, since a load that ran has set it
 
     async def check(self) -> None:
         """Returns while the model is loaded."""

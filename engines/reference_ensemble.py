@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -28,6 +28,8 @@ from engines.rules.core.single import ruled
 class Spec(EnsembleSpec):
     """`{kind: reference_ensemble, members: {NAME: PATH}}`; an unknown key is an error."""
 
+    capabilities: ClassVar = reference.Spec.capabilities | {Capability.RULES}
+
     kind: Literal["reference_ensemble"] = "reference_ensemble"
     max_context: int | None = Field(None, ge=2, description="tokens; the members' least by default")
     device: str = "cpu"
@@ -42,7 +44,7 @@ class ReferenceEnsemble(Ensemble, ReferenceEngine):
     """Several models in float32, stepped one after the other."""
 
     kind = "reference_ensemble"
-    capabilities = ReferenceEngine.capabilities | {Capability.RULES}
+    capabilities = Spec.capabilities
 
     def __init__(self, name: str, spec: Spec) -> None:
         """Loads nothing yet."""

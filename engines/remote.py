@@ -64,6 +64,11 @@ class Spec(BaseModel):
     engine_args: EngineArgs = EngineArgs()
     lazy: bool = False
 
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What its engine can be asked for."""
+        return LOOSE if self.retokenize else EXACT
+
 
 def build(name: str, spec: Mapping[str, Any]) -> "RemoteEngine":
     """The engine `name` as configured. Raises ValueError (pydantic's, with the key) for a fault."""
@@ -149,7 +154,7 @@ class RemoteEngine(Engine):
 
     def __init__(self, name: str, spec: Spec) -> None:
         self.name, self.spec = name, spec
-        self.capabilities = LOOSE if spec.retokenize else EXACT
+        self.capabilities = spec.capabilities
         self._upstream: Upstream | None = None
         self._running = 0
 

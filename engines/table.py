@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from string import ascii_lowercase
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,7 @@ class Spec(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    capabilities: ClassVar = GENERATING - {Capability.STRUCTURED, Capability.DIFFUSION}
 
     kind: Literal["table"] = "table"
     seed: int = Field(0, ge=0)
@@ -189,7 +190,7 @@ class TableEngine(Engine):
     """The engine over a chain and a script."""
 
     kind = "table"
-    capabilities = GENERATING - {Capability.STRUCTURED, Capability.DIFFUSION}
+    capabilities = Spec.capabilities
 
     def __init__(self, name: str, spec: Spec | None = None) -> None:
         self.name = name

@@ -4,7 +4,6 @@ Closing a stream closes its connection, which is how the upstream learns to abor
 codes and server-sent events, and neither tokens nor sampling.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -18,11 +17,14 @@ from engines.base import (
     EngineError,
     UnsupportedError,
 )
+from engines.pool import Pool
 
 Json = Mapping[str, Any]
 BUSY = {408, 425, 429, 503}
 REFUSED = {400, 413, 422}
 SETTING = {401, 403, 404}
+LOST = (httpx.NetworkError, httpx.ConnectTimeout, httpx.RemoteProtocolError)
+"""Nobody is there, or is no longer: not a server that is only slow."""
 
 
 def fault(name: str, status: int, body: Any) -> Exception:
@@ -47,36 +49,22 @@ class Upstream:
 
     def __init__(self, name: str, url: str, key: str | None, timeout: httpx.Timeout) -> None:
         self._name = name
-        self._sending: set[asyncio.Task[httpx.Response]] = set()
-        root = url.rstrip("/").removesuffix("/v1")
-        self._client = httpx.AsyncClient(
-            base_url=root,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=timeout,
-            transport=httpx.AsyncHTTPTransport(
-                retries=2, limits=httpx.Limits(max_connections=None, max_keepalive_connections=64)
-            ),
-        )
+        self._pool = Pool(url, key, timeout, retries=2, kept=64)
 
     async def close(self) -> None:
-        """Closes every connection; running calls end with EngineDeadError.
-
-        The pool knows only connections that stand, so calls on their way to one are cancelled.
-        """
-        for sending in self._sending:
-            sending.cancel()
-        await self._client.aclose()
+        """Closes every connection; running calls end with EngineDeadError."""
+        await self._pool.close()
 
     async def get(self, path: str) -> tuple[int, Any]:
         """Status and body of a GET."""
         with self._named():
-            response = await self._sent(self._client.build_request("GET", path))
+            response = await self._pool.send("GET", path)
             return response.status_code, readable(response)
 
     async def post(self, path: str, body: Json) -> Any:
         """The JSON that a POST answers with."""
         with self._named():
-            response = await self._sent(self._client.build_request("POST", path, json=body))
+            response = await self._pool.send("POST", path, body)
         if response.is_error:
             raise fault(self._name, response.status_code, readable(response))
         return readable(response)
@@ -100,54 +88,37 @@ class Upstream:
     @asynccontextmanager
     async def _stream(self, path: str, body: Json) -> AsyncIterator[httpx.Response]:
         with self._named():
-            request = self._client.build_request("POST", path, json=body)
-            async with aclosing(await self._sent(request, stream=True)) as response:
+            sent = await self._pool.send("POST", path, body, stream=True)
+            async with aclosing(sent) as response:
                 if response.is_error:
                     await response.aread()
                     raise fault(self._name, response.status_code, readable(response))
                 yield response
 
-    async def _sent(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
-        """The answer, or of a stream its headers, in a task that `close` can cancel."""
-        sending = asyncio.create_task(self._client.send(request, stream=stream))
-        self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
-        try:
-            return await sending
-        except asyncio.CancelledError as reason:
-            if self._client.is_closed and not cancelled():
-                raise EngineDeadError(f"engine {self._name!r} was stopped") from reason
-            raise
-
     def _named(self) -> "_Named":
-        return _Named(self._name, self._client)
+        return _Named(self._name, self._pool)
 
 
 class _Named:
     """Turns what httpx raises into our errors, with the engine's name."""
 
-    def __init__(self, name: str, client: httpx.AsyncClient) -> None:
-        self._name, self._client = name, client
+    def __init__(self, name: str, pool: Pool) -> None:
+        self._name, self._pool = name, pool
 
     def __enter__(self) -> None:
-        if self._client.is_closed:
+        if self._pool.closed:
             raise EngineDeadError(f"engine {self._name!r} is stopped")
 
     def __exit__(self, kind: object, raised: BaseException | None, trace: object) -> None:
         # A pool closed under a running read answers with more than httpx's own errors.
-        if self._client.is_closed and isinstance(raised, Exception):
+        if self._pool.closed and isinstance(raised, Exception):
             raise EngineDeadError(f"engine {self._name!r} was stopped") from raised
         if isinstance(raised, httpx.HTTPError):
+            kind = EngineDeadError if isinstance(raised, LOST) else EngineError
             words = str(raised) or type(raised).__name__
-            raise EngineError(f"upstream of engine {self._name!r}: {words}") from raised
+            raise kind(f"upstream of engine {self._name!r}: {words}") from raised
         if isinstance(raised, ValueError):
             raise EngineError(f"upstream of engine {self._name!r} sent no JSON") from raised
-
-
-def cancelled() -> bool:
-    """Whether somebody wants the running task, and not only what it waits for, to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def readable(response: httpx.Response) -> Any:

@@ -9,12 +9,14 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import httpx
 from pydantic import Field, field_validator, model_validator
 
+from engines.pool import Pool
 from monitors.core.base import Message, Monitor, MonitorError, Score, Stage, UnreadableError
 from monitors.core.registry import Parts
 from monitors.core.spec import MonitorSpec
@@ -85,7 +87,7 @@ class Remote(Monitor):
     def __init__(self, name: str, spec: Spec) -> None:
         self.name = name
         self._spec = spec
-        self._client: httpx.AsyncClient | None = None
+        self._calls: Pool | None = None
         if spec.api == "classify":
             values = spec.labels.values()
             self.unit, self.floor, self.ceiling = "label", min(values), max(values)
@@ -96,15 +98,9 @@ class Remote(Monitor):
         key = os.environ.get(env, "") if env else ""
         if env and not key:
             raise MonitorError(f"monitor {self.name!r}: {env} is not set")
-        self._client = httpx.AsyncClient(
-            base_url=self._spec.url.rstrip("/").removesuffix("/v1"),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            # How long an answer may take is the monitor's own time-out.
-            timeout=httpx.Timeout(None, connect=self._spec.connect_s),
-            transport=httpx.AsyncHTTPTransport(
-                retries=1, limits=httpx.Limits(max_connections=None, max_keepalive_connections=32)
-            ),
-        )
+        # How long an answer may take is the monitor's own time-out.
+        timeout = httpx.Timeout(None, connect=self._spec.connect_s)
+        self._calls = Pool(self._spec.url, key, timeout, retries=1, kept=32)
         try:
             await self.check()
         except BaseException:
@@ -112,10 +108,10 @@ class Remote(Monitor):
             raise
 
     async def stop(self) -> None:
-        """Closes every connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        """Closes every connection; running calls end with MonitorError."""
+        calls, self._calls = self._calls, None
+        if calls is not None:
+            await calls.close()
 
     async def check(self) -> None:
         """Asks for `health`: any answer below 500 says that the server is there."""
@@ -182,16 +178,16 @@ class Remote(Monitor):
             raise UnreadableError(text)
         raise MonitorError(text + (" (see url and api_key_env)" if status in SETTING else ""))
 
-    def _pool(self) -> httpx.AsyncClient:
-        if self._client is None:
+    def _pool(self) -> Pool:
+        if self._calls is None:
             raise MonitorError(f"monitor {self.name!r} is not started")
-        return self._client
+        return self._calls
 
     async def _ask(self, method: str, path: str, body: Any) -> tuple[int, bytes]:
         """Status and body of a request; a redirect is not followed."""
         pool, raw = self._pool(), bytearray()
         try:
-            async with pool.stream(method, path, json=body) as response:
+            async with aclosing(await pool.send(method, path, body, stream=True)) as response:
                 async for part in response.aiter_bytes():
                     raw += part
                     if len(raw) > MOST_BYTES:

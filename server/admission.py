@@ -8,9 +8,9 @@ and by the time that the work in it will take. It knows no strategy and no HTTP.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from decoders.core.base import Estimate, LimitError, RequestError
 from server.auth import Key
@@ -21,17 +21,30 @@ SHORTEST, LONGEST = 1.0, 60.0
 """Bounds of what a refused client is told to wait, in seconds."""
 
 
+def ending() -> LimitError:
+    """What everybody is told once the server shuts down."""
+    return LimitError("the server is shutting down", SHORTEST)
+
+
+def nobody(seconds: float) -> None:
+    """Who hears how long a request waited where nobody asked."""
+
+
 @dataclass(slots=True)
 class Ticket:
-    """A request that was let in; `waited` is its time in the queue, in seconds."""
+    """A request that was let in."""
 
     rows: int
-    waited: float
     _reservation: Reservation
 
     def settle(self, generated_tokens: int) -> None:
         """Books what was really sampled against the key's rate; unsettled, the estimate stands."""
         self._reservation.settle(generated_tokens)
+
+
+def unset() -> asyncio.Future[None]:
+    """A future of the running event loop."""
+    return asyncio.get_running_loop().create_future()
 
 
 @dataclass(eq=False, slots=True)
@@ -40,7 +53,7 @@ class Waiting:
 
     rows: int
     row_seconds: float
-    turn: "asyncio.Future[None]"
+    turn: asyncio.Future[None] = field(default_factory=unset)
 
 
 class Admission:
@@ -68,6 +81,10 @@ class Admission:
         """Seconds until the queue's work is let in, as far as costs are known."""
         return sum(one.row_seconds for one in self._queue) / self.limits.rows
 
+    def beside(self, rows: int) -> int:
+        """The rows that others will have in use when a request of so many is let in."""
+        return max(0, min(self.rows, self.limits.rows - rows))
+
     def width(self, estimate: Estimate) -> int:
         """The rows that a request needs; RequestError for more than one request may have."""
         if estimate.rows > self.limits.branches:
@@ -82,28 +99,28 @@ class Admission:
     @asynccontextmanager
     async def admit(
         self, estimate: Estimate, *, key: Key | None = None, deadline: float | None = None,
-        row_seconds: float | None = None,
+        row_seconds: float | None = None, waited: Callable[[float], None] = nobody,
     ) -> AsyncIterator[Ticket]:  # fmt: skip
         """Holds the estimated rows while it is open; `deadline` is on the event loop's clock.
 
-        `row_seconds` is what it is expected to cost, rows times seconds; None is unknown.
+        `row_seconds` is what it is expected to cost, rows times seconds; None is unknown. `waited`
+        is told its seconds in the queue, let in or not, unless it is refused at once.
         Raises RequestError for a request wider than `limits.branches`, LimitError 429 for a spent
         rate, LimitError 503 when draining, when the queue is full or too long a wait, or for a
         deadline that passes in the queue.
         """
         rows = self.width(estimate)
         if self.draining:
-            raise LimitError("the server is shutting down", SHORTEST)
+            raise ending()
         reservation = self._rates.take(key, estimate.generated_tokens)
-        arrived = self._clock()
         try:
-            await self._enter(rows, deadline, row_seconds or 0.0)
+            await self._enter(Waiting(rows, row_seconds or 0.0), deadline, waited)
         except BaseException:
             reservation.undo()
             raise
         started = self._clock()
         try:
-            yield Ticket(rows, started - arrived, reservation)
+            yield Ticket(rows, reservation)
         finally:
             self._mean += 0.1 * (self._clock() - started - self._mean)
             self._leave(rows)
@@ -113,7 +130,7 @@ class Admission:
         self.draining = True
         for one in self._queue:
             if not one.turn.done():
-                one.turn.set_exception(LimitError("the server is shutting down", SHORTEST))
+                one.turn.set_exception(ending())
         self._queue.clear()
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
@@ -121,24 +138,32 @@ class Admission:
             return False
         return True
 
-    async def _enter(self, rows: int, deadline: float | None, row_seconds: float) -> None:
-        if self._queue or self.rows + rows > self.limits.rows:
-            await self._wait(rows, deadline, row_seconds)
-        else:
-            self._hold(rows)
+    async def _enter(
+        self, entry: Waiting, deadline: float | None, waited: Callable[[float], None]
+    ) -> None:
+        if not self._queue and self.rows + entry.rows <= self.limits.rows:
+            self._hold(entry.rows)
+            waited(0.0)
+            return
+        self._refuse_if_full()
+        began = self._clock()
+        try:
+            await self._wait(entry, deadline)
+        finally:
+            waited(self._clock() - began)
 
-    async def _wait(self, rows: int, deadline: float | None, row_seconds: float) -> None:
+    def _refuse_if_full(self) -> None:
         if len(self._queue) >= self.limits.queue:
             raise LimitError("the queue is full", self._retry_after())
         most = self.limits.wait_ms
         if most is not None and self.wait > most / 1000:
             raise LimitError("the queue would take too long", self._retry_after())
-        turn = asyncio.get_running_loop().create_future()
-        entry = Waiting(rows, row_seconds, turn)
+
+    async def _wait(self, entry: Waiting, deadline: float | None) -> None:
         self._queue.append(entry)
         try:
             async with asyncio.timeout_at(deadline):
-                await turn
+                await entry.turn
         except BaseException as fault:
             self._give_up(entry)
             if isinstance(fault, TimeoutError):

@@ -5,7 +5,7 @@ know what the answer looks like; that is the plan's `events` or `answer`.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +47,7 @@ class Plan:
     events: Events | None = None
     answer: Answer | None = None
     include_usage: bool = False
-    complete: Callable[[Any], Awaitable[None]] | None = None
+    complete: Callable[[Any], None] | None = None
     grammar: str | None = None
 
     @property
@@ -157,14 +157,15 @@ class Answering(Response):
     async def _admit(self) -> None:
         plan = self._plan
         service = self._service
-        likely = service.costs.expect(plan.requests, plan.estimate, service.admission.rows)
+        beside = service.admission.beside(plan.estimate.rows)
+        likely = service.costs.expect(plan.requests, plan.estimate, beside)
         self._record.expected = likely.row_seconds
         door = service.admission.admit(
-            plan.estimate, key=plan.key, deadline=plan.deadline, row_seconds=likely.mean_row_seconds
-        )
+            plan.estimate, key=plan.key, deadline=plan.deadline,
+            row_seconds=likely.mean_row_seconds, waited=self._record.wait,
+        )  # fmt: skip
         async with door as ticket:
-            self._record.waited, began = ticket.waited, self._clock()
-            beside = service.admission.rows - ticket.rows
+            began, beside = self._clock(), service.admission.rows - ticket.rows
             try:
                 await (self._whole() if plan.events is None else self._stream(plan.events))
             finally:
@@ -189,6 +190,18 @@ class Answering(Response):
                 yield index, piece
 
     async def _whole(self) -> None:
+        try:
+            body = dumps(await self._object()).encode()
+        except BaseException:
+            for ledger in self._plan.ledgers:
+                ledger.usage.withhold()
+            raise
+        length = str(len(body)).encode()
+        self._started = True
+        await self._send(head(self._strategy, b"application/json", (b"content-length", length)))
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _object(self) -> Any:
         plan = self._plan
         answer = plan.answer
         assert answer is not None
@@ -198,12 +211,8 @@ class Answering(Response):
                 answer.add(index, piece)
         whole = answer.whole(plan.usage())
         if plan.complete is not None:
-            await plan.complete(whole)
-        body = dumps(whole).encode()
-        length = str(len(body)).encode()
-        self._started = True
-        await self._send(head(self._strategy, b"application/json", (b"content-length", length)))
-        await self._send({"type": "http.response.body", "body": body})
+            plan.complete(whole)
+        return whole
 
     async def _stream(self, events: Events) -> None:
         send, clock = self._send, self._clock

@@ -131,10 +131,10 @@ def permit(key: Key | None, choice: Choice, model: str) -> None:
         raise ForbiddenError(message, "decoding.strategy" if choice.named else "model")
 
 
-def permit_model(key: Key | None, model: str) -> None:
-    """Raises ForbiddenError if the key may not use the model."""
+def permit_model(key: Key | None, model: str, param: str = "model") -> None:
+    """Raises ForbiddenError if the key may not use the model, which is named in `param`."""
     if key is not None and key.models is not None and model not in key.models:
-        raise ForbiddenError(f"this key may not use the model {model!r}", "model")
+        raise ForbiddenError(f"this key may not use the model {model!r}", param)
 
 
 def bounded(key: Key | None, budget: Budget) -> Budget:

@@ -13,7 +13,6 @@ from starlette.responses import Response
 from decoders.core.answer import answer
 from decoders.core.base import DecodeRequest, RequestError
 from decoders.core.ledger import Ledger
-from decoders.core.run import estimate
 from engines.base import Structured
 from server import calls, structured
 from server.answering import Answering, Plan
@@ -26,7 +25,7 @@ from server.logprobs import Names
 from server.objects import ChatCompletion
 from server.openapi import decodes
 from server.parsing import read
-from server.prompting import check_prompt_logprobs, of_prompt
+from server.prompting import Likelihoods, behind, check_prompt_logprobs, cost, likelihoods
 from server.prompts import Rendering, of_messages
 from server.service import key_of, record_of, service_of
 from server.shares import ChatShape
@@ -42,7 +41,7 @@ async def chat_completions(request: Request) -> Response:
     service, record = service_of(request), record_of(request)
     body = await read(request, ChatBody, Endpoint.CHAT)
     record.stream = bool(body.stream)
-    chosen = choose(service, key_of(request), body)
+    chosen = choose(service, key_of(request), body, record.arrival)
     record.model, record.strategy = chosen.served.base, chosen.strategy.name
     make = partial(_response, request, chosen, body)
     return await awake(service, chosen, body, record, make)
@@ -56,11 +55,11 @@ async def _response(request: Request, chosen: Chosen, body: ChatBody) -> Respons
     agreed = terms(service, chosen, body, grammar)
     prompt = await of_messages(chosen.served, _rendering(body))
     most = most_tokens(chosen, prompt, body, "messages")
-    peers = await peers_of(service, chosen, partial(of_messages, wanted=_rendering(body)))
+    peers = await peers_of(chosen, partial(of_messages, wanted=_rendering(body)))
     made = request_for(service, chosen, body, agreed, prompt, most, peers)
     request.scope["prompt"] = prompt.text
     if settings_of(body).dry_run:
-        return dry_run(service, chosen, [made])
+        return dry_run(service, chosen, [made], cost(body, [made]))
     plan = _plan(chosen, body, made, grammar and grammar[0])
     return Answering(service, plan, record_of(request))
 
@@ -92,22 +91,23 @@ def _rendering(body: ChatBody) -> Rendering:
 
 def _plan(chosen: Chosen, body: ChatBody, made: DecodeRequest, grammar: str | None) -> Plan:
     ledgers = Ledger.for_choices(made.budget, made.n, made.arrival)
+    found = likelihoods(body, made, ledgers[0])
     head = Head.fresh("chatcmpl", body.model)
     shapes = [_shape(chosen, body) for _ in ledgers]
     include, running = body.reporting(len(made.prompt))
     return Plan(
         key=chosen.key,
         requests=[made],
-        sources=[partial(answer, made, i, ledger) for i, ledger in enumerate(ledgers)],
+        sources=[
+            behind(found, partial(answer, made, i, ledger)) for i, ledger in enumerate(ledgers)
+        ],
         ledgers=ledgers,
-        estimate=estimate(made),
+        estimate=cost(body, [made]),
         events=ChatEvents(head, shapes, include, running) if body.stream else None,
         answer=None if body.stream else ChatAnswer(head, shapes),
         include_usage=include,
         grammar=grammar,
-        complete=partial(_complete, chosen, body, made)
-        if body.prompt_logprobs is not None
-        else None,
+        complete=None if found is None else partial(_complete, chosen, body, found),
     )
 
 
@@ -124,8 +124,6 @@ def _reader(chosen: Chosen, body: ChatBody) -> calls.Reader | None:
     return calls.reader(body, chosen.served.engine, chosen.served.tool_parser)
 
 
-async def _complete(chosen: Chosen, body: ChatBody, made: DecodeRequest, whole: Any) -> None:
+def _complete(chosen: Chosen, body: ChatBody, found: Likelihoods, whole: Any) -> None:
     """Adds the prompt's log-probabilities."""
-    whole["prompt_logprobs"] = await of_prompt(
-        made, body.prompt_logprobs or 0, _names(chosen, body)
-    )
+    whole["prompt_logprobs"] = found.shown(_names(chosen, body), body.prompt_logprobs or 0)

@@ -11,21 +11,20 @@ from starlette.responses import Response
 
 from decoders.core.answer import answer
 from decoders.core.base import DecodeRequest, Field, Peer, RequestError
-from decoders.core.ledger import Ledger
-from decoders.core.run import estimate
+from decoders.core.ledger import Ledger, shares
 from engines.base import Structured
 from server import structured
 from server.answering import Answering, Plan, Source
 from server.answers import TextAnswer
 from server.bodies import TextBody
-from server.dry import dry_run, together
+from server.dry import dry_run
 from server.fields import Endpoint
 from server.intake import Chosen, choose, most_tokens, peers_of, request_for, settings_of, terms
 from server.logprobs import Names
 from server.objects import TextCompletion
 from server.openapi import decodes
 from server.parsing import read
-from server.prompting import check_prompt_logprobs, echoed, of_prompt
+from server.prompting import Likelihoods, behind, check_prompt_logprobs, cost, echoed, likelihoods
 from server.prompts import Prompt, of_text, of_tokens
 from server.service import Service, key_of, record_of, service_of
 from server.shares import TextShape
@@ -41,7 +40,7 @@ async def completions(request: Request) -> Response:
     service, record = service_of(request), record_of(request)
     body = await read(request, TextBody, Endpoint.TEXT)
     record.stream = bool(body.stream)
-    chosen = choose(service, key_of(request), body)
+    chosen = choose(service, key_of(request), body, record.arrival)
     record.model, record.strategy = chosen.served.base, chosen.strategy.name
     make = partial(_response, request, chosen, body)
     return await awake(service, chosen, body, record, make)
@@ -53,11 +52,11 @@ async def _response(request: Request, chosen: Chosen, body: TextBody) -> Respons
     check_prompt_logprobs(chosen, body)
     prompts = await _prompts(chosen, body)
     grammar = await asyncio.to_thread(structured.grammar, body)
-    peers = [await _peers(service, chosen, body, one) for one in prompts]
+    peers = [await _peers(chosen, body, one) for one in prompts]
     made = _requests(service, chosen, body, list(zip(prompts, peers, strict=True)), grammar)
     request.scope["prompt"] = "\n".join(str(one.messages[0]["content"]) for one in prompts)
     if settings_of(body).dry_run:
-        return dry_run(service, chosen, made)
+        return dry_run(service, chosen, made, cost(body, made))
     plan = _plan(chosen, body, made, prompts, grammar and grammar[0])
     return Answering(service, plan, record_of(request))
 
@@ -84,15 +83,13 @@ async def _one(chosen: Chosen, given: Any, special: bool, param: str) -> Prompt:
     return of_tokens(chosen.served, given, param)
 
 
-async def _peers(
-    service: Service, chosen: Chosen, body: TextBody, prompt: Prompt
-) -> dict[str, Peer]:
+async def _peers(chosen: Chosen, body: TextBody, prompt: Prompt) -> dict[str, Peer]:
     """The other models with the same text before them."""
     text = prompt.text
     if text is None:
         text = chosen.served.tokenizer.decode(prompt.tokens)
     special = body.add_special_tokens is not False
-    return await peers_of(service, chosen, partial(of_text, text=text, special=special))
+    return await peers_of(chosen, partial(of_text, text=text, special=special))
 
 
 def _requests(
@@ -124,10 +121,12 @@ def _plan(
     prompts: Sequence[Prompt],
     grammar: str | None,
 ) -> Plan:
-    n, first = made[0].n, made[0]
-    ledgers = Ledger.for_choices(first.budget, n * len(made), first.arrival)
-    parts = [ledgers[i * n : (i + 1) * n] for i in range(len(made))]
-    of_each = [_sources(chosen, body, *one) for one in zip(made, prompts, parts, strict=True)]
+    parts = shares(made)
+    ledgers = list(chain.from_iterable(parts))
+    found = [likelihoods(body, one, part[0]) for one, part in zip(made, parts, strict=True)]
+    of_each = [
+        _sources(chosen, body, *one) for one in zip(made, prompts, parts, found, strict=True)
+    ]
     head = Head.fresh("cmpl", body.model)
     shapes = [TextShape(_names(chosen, body), body.logprobs or 0) for _ in ledgers]
     include, running = body.reporting(sum(len(one.prompt) for one in made))
@@ -136,12 +135,12 @@ def _plan(
         requests=made,
         sources=list(chain.from_iterable(of_each)),
         ledgers=ledgers,
-        estimate=together([estimate(one) for one in made]),
+        estimate=cost(body, made),
         events=TextEvents(head, shapes, include, running) if body.stream else None,
         answer=None if body.stream else TextAnswer(head, shapes),
         include_usage=include,
         grammar=grammar,
-        complete=partial(_complete, chosen, body, made)
+        complete=partial(_complete, chosen, body, found)
         if body.prompt_logprobs is not None
         else None,
     )
@@ -153,26 +152,31 @@ def _sources(
     made: DecodeRequest,
     prompt: Prompt,
     ledgers: Sequence[Ledger],
+    found: Likelihoods | None,
 ) -> list[Source]:
     """One source per choice of one prompt."""
     if not body.echo:
-        return [partial(answer, made, i, ledger) for i, ledger in enumerate(ledgers)]
+        plain = [partial(answer, made, i, ledger) for i, ledger in enumerate(ledgers)]
+        return [behind(found, one) for one in plain]
     text = prompt.text
     if text is None:
         text = chosen.served.tokenizer.decode(prompt.tokens, skip_special=made.skip_special)
-    return [partial(echoed, made, i, ledger, text) for i, ledger in enumerate(ledgers)]
+    return [
+        behind(found, partial(echoed, made, i, ledger, text, found))
+        for i, ledger in enumerate(ledgers)
+    ]
 
 
 def _names(chosen: Chosen, body: TextBody) -> Names:
     return Names(chosen.served.tokenizer, bool(body.return_tokens_as_token_ids))
 
 
-async def _complete(
-    chosen: Chosen, body: TextBody, made: Sequence[DecodeRequest], whole: Any
+def _complete(
+    chosen: Chosen, body: TextBody, found: Sequence[Likelihoods | None], whole: Any
 ) -> None:
     """Adds each prompt's log-probabilities to its choices."""
-    n = made[0].n
-    for i, request in enumerate(made):
-        found = await of_prompt(request, body.prompt_logprobs or 0, _names(chosen, body))
-        for choice in whole["choices"][i * n : (i + 1) * n]:
-            choice["prompt_logprobs"] = found
+    names, n = _names(chosen, body), body.n or 1
+    for choice in whole["choices"]:
+        of_prompt = found[choice["index"] // n]
+        if of_prompt is not None:
+            choice["prompt_logprobs"] = of_prompt.shown(names, body.prompt_logprobs or 0)

@@ -11,12 +11,12 @@ larger. It knows no strategy and no HTTP; what a request may cost at most is `Es
 
 from collections import OrderedDict, deque
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from math import exp, log
 from statistics import fmean
 from typing import TypeVar
 
-from decoders.core.base import DecodeRequest, Estimate
+from decoders.core.base import Budget, DecodeRequest, Estimate
 
 V = TypeVar("V")
 KEPT = 1024
@@ -206,13 +206,21 @@ def keys(made: Sequence[DecodeRequest], bound: Estimate) -> tuple[Hashable, Hash
     """The setting of a call, and the wider kind that it belongs to.
 
     The wider one leaves out parameters: some hold what no other request has (an expected answer).
+    Both have what ends an answer.
     """
     first = made[0]
+    sampling = first.sampling
     # A cap that nobody asked for is what the prompt leaves of the context: never twice the same.
     cap = first.max_tokens.bit_length()
-    wide = (*kind(made), bound.rows, first.sampling.temperature == 0, cap)
-    fine = (*wide, first.sampling.temperature, first.options.model_dump_json(), first.budget)
-    return fine, wide
+    ends = (sampling.ignore_eos, sampling.min_tokens.bit_length(), bool(sampling.structured))
+    wide = (*kind(made), bound.rows, sampling.temperature == 0, cap, ends, size(first.budget))
+    chosen = (sampling.temperature, first.stop, sampling.stop_token_ids, first.budget)
+    return (*wide, *chosen, first.options.model_dump_json()), wide
+
+
+def size(budget: Budget) -> Hashable:
+    """A budget by the magnitude of its limits."""
+    return tuple(None if most is None else most.bit_length() for most in astuple(budget))
 
 
 def length(made: Sequence[DecodeRequest]) -> int:

@@ -4,7 +4,7 @@ The object stays what it is for everybody who looks at it; only this instance's 
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from engines.base import BoundaryError
 from monitors.core.base import Message, Monitor, MonitorError, Score, Stage
 from monitors.core.breaker import OpenCircuitError
 from server import logs
+from server.readiness import State
+from server.slot import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +70,20 @@ def heralded(monitor: Monitor) -> None:
     around(monitor, "start", lambda _: start)
 
 
-def woken(monitor: Monitor, wake: Callable[[], Awaitable[None]]) -> None:
-    """Starts a lazy monitor at its first call."""
-    inner = monitor.score
+def woken(monitor: Monitor, slot: Slot[Monitor]) -> None:
+    """Starts a lazy monitor at its first call; until then it counts as able to answer."""
+    inner, look = monitor.score, monitor.check
 
     async def score(conversation: Sequence[Message], steps: Sequence[str], stage: Stage) -> Score:
         try:
-            await wake()
+            await slot.wake()
         except BoundaryError as fault:
             raise MonitorError(str(fault)) from fault
         return await inner(conversation, steps, stage)
 
+    async def check() -> None:
+        if slot.state not in (State.COLD, State.STARTING):
+            await look()
+
     around(monitor, "score", lambda _: score)
+    around(monitor, "check", lambda _: check)

@@ -5,28 +5,18 @@ from collections.abc import Sequence
 from starlette.responses import Response
 
 from decoders.core.base import DecodeRequest, Estimate
-from decoders.core.run import estimate
 from server.intake import Chosen
 from server.objects import DryRun
 from server.service import Service
 from server.wire import dumps
 
 
-def together(estimates: Sequence[Estimate]) -> Estimate:
-    """The cost of several requests side by side."""
-    return Estimate(
-        rows=sum(one.rows for one in estimates),
-        generated_tokens=sum(one.generated_tokens for one in estimates),
-        engine_requests=sum(one.engine_requests for one in estimates),
-        monitor_calls=sum(one.monitor_calls for one in estimates),
-    )
-
-
-def dry_run(service: Service, chosen: Chosen, requests: Sequence[DecodeRequest]) -> Response:
-    """The estimate for all choices of all prompts; RequestError if it would not be let in."""
-    cost = together([estimate(request) for request in requests])
+def dry_run(
+    service: Service, chosen: Chosen, requests: Sequence[DecodeRequest], cost: Estimate
+) -> Response:
+    """What all choices of all prompts cost; RequestError if it would not be let in."""
     service.admission.width(cost)
-    likely = service.costs.expect(requests, cost, service.admission.rows)
+    likely = service.costs.expect(requests, cost, service.admission.beside(cost.rows))
     answer: DryRun = {
         "object": "decoding.estimate",
         "model": chosen.served.id,

@@ -17,6 +17,7 @@ from monitors.core.order import members, ordered
 from monitors.core.registry import Parts
 from server import listing, logs, tracing
 from server.decorate import Hook, heralded, timed, woken
+from server.loading import Loading
 from server.readiness import Readiness, State
 from server.served import Served
 from server.settings import kinds
@@ -51,6 +52,7 @@ class Fleet:
         self._created = int(time.time())
         self._hook: Hook | None = None
         self._served: dict[str, Served] = {}
+        self._loading = Loading()
         self._engines = self._engine_slots(engines or {}, every)
         self.engines: Mapping[str, Engine] = {n: s.unit for n, s in self._engines.items()}
         self._monitors = self._monitor_slots(monitors or {})
@@ -89,7 +91,7 @@ class Fleet:
         timed(monitor, lambda: self._hook)
         heralded(monitor)
         if spec.lazy:
-            woken(monitor, slot.wake)
+            woken(monitor, slot)
         return slot
 
     def _built(self, name: str, spec: MonitorSpec, built: Mapping[str, Monitor]) -> Monitor:
@@ -142,23 +144,31 @@ class Fleet:
             self._served[model_id] = served
         return served
 
-    async def serve(self, model_id: str) -> Served:
+    async def serve(self, model_id: str, deadline: float | None = None) -> Served:
         """The same with its engine ready, started now if it is lazy.
 
-        Raises EngineDeadError if it is down and EngineBusyError while the server starts it.
+        Raises EngineDeadError if it is down, EngineBusyError while the server starts it, and
+        LimitError 503 if `deadline`, on the event loop's clock, passes or the server drains.
         """
         served = self.resolve(model_id)
-        await self._engines[self.settings.models[served.base].engine].wake()
+        if not self.up(model_id):
+            await self._loading.wait(self._slot(served).wake, deadline)
         return served
+
+    def drain(self) -> None:
+        """Refuses what waits for an engine, and what will; those that are up stay so."""
+        self._loading.end()
 
     def up(self, model_id: str) -> bool:
         """Whether the model's engine can answer now."""
-        engine = self.settings.models[self.resolve(model_id).base].engine
-        return self._engines[engine].state is State.READY
+        return self._slot(self.resolve(model_id)).state is State.READY
+
+    def _slot(self, served: Served) -> Slot[Engine]:
+        return self._engines[self.settings.models[served.base].engine]
 
     def ready(self) -> Readiness:
         """Who can answer now."""
-        reasons = [s.why for s in self._slots() if s.state not in (State.READY, State.COLD)]
+        reasons = [s.why for s in self._slots() if not s.lazy and s.state is not State.READY]
         return Readiness(
             {name: slot.state for name, slot in self._engines.items()},
             {name: slot.state for name, slot in self._monitors.items()},

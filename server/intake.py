@@ -3,7 +3,6 @@
 Everything that is the caller's fault ends here. It knows no HTTP and writes no answer.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +30,7 @@ GREEDY_SHARE = 1e-6
 """Stands for `top_p` 0: the most likely token always stays."""
 
 CONTEXT = "context_length_exceeded"
+PEERS = "decoding.params.models"
 
 NEEDS = {
     Field.LOGPROBS: Capability.LOGPROBS,
@@ -42,19 +42,27 @@ NEEDS = {
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Who answers, and how."""
+    """Who answers, and how; `peers` are the other models that the options name, by their ids."""
 
     served: Served
     strategy: Decoder
     options: Options
     budget: Budget
     key: Key | None
+    arrival: float
+    peers: Mapping[str, Served]
+
+    @property
+    def deadline(self) -> float | None:
+        """When its time is over, on the event loop's clock."""
+        limit = self.budget.deadline_ms
+        return None if limit is None else self.arrival + limit / 1000
 
 
-def choose(service: Service, key: Key | None, body: Sampled) -> Chosen:
-    """The model and the strategy that the request names, checked against each other and the key.
+def choose(service: Service, key: Key | None, body: Sampled, arrival: float) -> Chosen:
+    """The models and the strategy that the request names, checked against each other and the key.
 
-    Its engine may have to be started yet: last, not for what is wrong or the key may not use.
+    Engines may have to be started yet: last, not for what is wrong or the key may not use.
     """
     served = service.fleet.resolve(body.model)
     choice = served.choose(_named(body.decoding))
@@ -70,7 +78,20 @@ def choose(service: Service, key: Key | None, body: Sampled) -> Chosen:
             "strategy_unsupported",
         )
     options = checked(strategy.options, choice.params, "decoding.params")
-    return Chosen(served, strategy, options, budget, key)
+    peers = {name: _peer(service, key, name) for name in options.others}
+    return Chosen(served, strategy, options, budget, key, arrival, peers)
+
+
+def _peer(service: Service, key: Key | None, name: str) -> Served:
+    """A model that speaks besides the request's own."""
+    try:
+        served = service.fleet.resolve(name)
+    except RequestError as fault:
+        raise RequestError(f"{PEERS}: {fault}", PEERS) from fault
+    if served.id != served.base or Capability.GENERATE not in served.engine.capabilities:
+        raise RequestError(f"{PEERS}: {name!r} is no model that writes text", PEERS)
+    permit_model(key, served.base, PEERS)
+    return served
 
 
 def _named(decoding: str | Decoding | None) -> str | Mapping[str, Any] | None:
@@ -91,7 +112,6 @@ class Terms:
     sampling: Sampling
     n: int
     on_monitor_error: Mapping[str, str]
-    arrival: float
 
 
 def terms(
@@ -108,7 +128,6 @@ def terms(
         sampling(chosen, body, structured and structured[1]),
         n,
         strictness(service, settings_of(body)),
-        asyncio.get_running_loop().time(),
     )
 
 
@@ -278,7 +297,7 @@ def request_for(
         trace=_trace(decoding, TraceLevel(service.settings.limits.trace)),
         stream_events=bool(decoding.stream_events and body.stream),
         monitors=service.fleet.monitors,
-        arrival=terms.arrival,
+        arrival=chosen.arrival,
         skip_special=body.skip_special_tokens is not False,
         on_monitor_error=terms.on_monitor_error,
         peers=peers,
@@ -286,26 +305,15 @@ def request_for(
 
 
 async def peers_of(
-    service: Service, chosen: Chosen, prompted: Callable[[Served], Awaitable[Prompt]]
+    chosen: Chosen, prompted: Callable[[Served], Awaitable[Prompt]]
 ) -> dict[str, Peer]:
-    """The other models that the options name, ready, each with its prompt.
-
-    Raises `RequestError`.
-    """
+    """The other models, their engines being up, each with its prompt. Raises `RequestError`."""
     found = {}
-    for name in chosen.options.others:
-        where = "decoding.params.models"
-        try:
-            served = await service.fleet.serve(name)
-        except RequestError as fault:
-            raise RequestError(f"{where}: {fault}", where) from fault
-        if served.id != served.base or Capability.GENERATE not in served.engine.capabilities:
-            raise RequestError(f"{where}: {name!r} is no model that writes text", where)
-        permit_model(chosen.key, served.base)
+    for name, served in chosen.peers.items():
         prompt = (await prompted(served)).tokens
         if len(prompt) >= (context := served.max_context):
             why = f"the context of {name!r} holds {context} tokens; the prompt has {len(prompt)}"
-            raise RequestError(f"{where}: {why}", where, CONTEXT)
+            raise RequestError(f"{PEERS}: {why}", PEERS, CONTEXT)
         found[name] = Peer(served.engine, prompt)
     return found
 

@@ -111,17 +111,17 @@ class TextEntries:
 
 
 def prompt_entries(
-    names: Names, prompt: Sequence[int], entries: Sequence[TokenLogprob | None]
+    names: Names, prompt: Sequence[int], entries: Sequence[TokenLogprob | None], top: int
 ) -> list[dict[str, Any] | None]:
-    """vLLM's `prompt_logprobs`: for each token those of the likeliest and of itself, by id."""
+    """vLLM's `prompt_logprobs`: for each token those of the `top` likeliest and itself, by id."""
     return [
-        None if found is None else _by_id(names, token, found)
+        None if found is None else _by_id(names, token, found, top)
         for token, found in zip(prompt, entries, strict=True)
     ]
 
 
-def _by_id(names: Names, token: int, found: TokenLogprob) -> dict[str, Any]:
-    ranked = {one: (value, rank) for rank, (one, value) in enumerate(found.top, 1)}
+def _by_id(names: Names, token: int, found: TokenLogprob, top: int) -> dict[str, Any]:
+    ranked = {one: (value, rank) for rank, (one, value) in enumerate(found.top[:top], 1)}
     ranked.setdefault(token, (found.logprob, 0))
     return {
         str(one): {

@@ -112,7 +112,7 @@ def _fields(record: Record) -> dict[str, Any]:
         "stream": record.stream,
         "key": record.key,
         "seconds": round(record.seconds, 4),
-        "waited": round(record.waited, 4),
+        "waited": record.waited and round(record.waited, 4),
         "first_token": None if record.first_token is None else round(record.first_token, 4),
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.committed_tokens,

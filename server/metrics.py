@@ -68,7 +68,7 @@ DECLARED = (
     ),
     _counter("aborted_requests", "Requests whose client went away before the end."),
     _seconds("request", "From arrival to the last byte."),
-    _seconds("queue_wait", "Time that a request waited to be let in.", ()),
+    _seconds("queue_wait", "Time in the queue, of requests let in or given up there.", ()),
     _seconds("first_token", "From arrival to the first token sent (streams)."),
     _seconds("token", "Mean time per token after the first, per request.", WHAT, SHORT),
     _counter("prompt_tokens", "Tokens of prompts."),
@@ -91,7 +91,7 @@ DECLARED = (
     Declared(
         "satisfice_cost_error",
         "histogram",
-        "What a request was let in as, in row-seconds, beside what it then held: relative error.",
+        "Row-seconds expected (`expected` of a dry run) beside those then held: relative error.",
         WHAT,
         SHARES,
     ),
@@ -160,10 +160,11 @@ class Metrics:
         kept = self._kept
         kept["satisfice_requests"].labels(record.endpoint, *what, status, record.outcome).inc()
         kept["satisfice_request_seconds"].labels(*what).observe(record.seconds)
-        kept["satisfice_queue_wait_seconds"].observe(record.waited)
+        if record.waited is not None:
+            kept["satisfice_queue_wait_seconds"].observe(record.waited)
         if record.aborted:
             kept["satisfice_aborted_requests"].labels(*what).inc()
-        if record.first_token is not None:
+        if record.first_token is not None and record.stream:
             kept["satisfice_first_token_seconds"].labels(*what).observe(record.first_token)
         if (each := record.time_per_token) is not None:
             kept["satisfice_token_seconds"].labels(*what).observe(each)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from decoders.core.base import LimitError
 from server import logs
+from server.admission import ending
 from server.errors import BodyError, describe
 from server.record import Record
 from server.service import Service
@@ -70,6 +71,7 @@ class Recorded:
         record = Record(
             request_id=request_id(Headers(scope=scope).get("x-request-id")),
             endpoint=endpoint(path),
+            arrival=asyncio.get_running_loop().time(),
         )
         scope["record"] = record
         logs.bind(request_id=record.request_id)
@@ -92,7 +94,10 @@ class Recorded:
 
 
 class Guarded:
-    """Turns every exception into its error object; after the answer began, it can only end."""
+    """Turns every exception into its error object; after the answer began, it can only end.
+
+    A request is cancelled by the server's end alone, which is told before it ends.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -113,6 +118,12 @@ class Guarded:
             await self.app(scope, receive, noted)
         except ClientDisconnect:
             scope["record"].aborted = True
+        except asyncio.CancelledError:
+            if not started:
+                fault = describe(ending())
+                scope["record"].error = fault.code
+                await fault.response()(scope, receive, send)
+            raise
         except Exception as exception:
             fault = describe(exception, scope["path"])
             scope["record"].error = fault.code

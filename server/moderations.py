@@ -87,8 +87,7 @@ async def moderations(request: Request) -> Response:
     _permit(key, name, len(texts))
     request.scope["prompt"] = "\n".join(texts)
     estimate = Estimate(rows=1, generated_tokens=0, engine_requests=0, monitor_calls=len(texts))
-    async with service.admission.admit(estimate, key=key) as ticket:
-        record.waited = ticket.waited
+    async with service.admission.admit(estimate, key=key, waited=record.wait) as ticket:
         try:
             scores = await _unless_gone(request, _judged(guard, texts, record.usage))
         finally:

@@ -99,7 +99,7 @@ class ChatCompletion(TypedDict):
     model: str
     choices: list[ChatChoice]
     usage: UsageFields
-    prompt_logprobs: NotRequired[list[dict[str, Any] | None]]
+    prompt_logprobs: NotRequired[list[dict[str, Any] | None] | None]
 
 
 class TextLogprobs(TypedDict):
@@ -120,7 +120,7 @@ class TextChoice(TypedDict):
     finish_reason: FinishReason
     stop_reason: str | int | None
     decoding: dict[str, Any]
-    prompt_logprobs: NotRequired[list[dict[str, Any] | None]]
+    prompt_logprobs: NotRequired[list[dict[str, Any] | None] | None]
 
 
 class TextCompletion(TypedDict):

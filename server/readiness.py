@@ -17,7 +17,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """`reasons` says for everything that is down or starting why; cold ones do not count."""
+    """`reasons` says why for everything that is down or starting; lazy ones do not count."""
 
     engines: Mapping[str, State]
     monitors: Mapping[str, State]
@@ -32,8 +32,7 @@ class Readiness:
     @property
     def ready(self) -> bool:
         """Everything not lazy can answer."""
-        states = {*self.engines.values(), *self.monitors.values()}
-        return states <= {State.READY, State.COLD} and not self.reasons
+        return not self.reasons
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON object."""

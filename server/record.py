@@ -7,16 +7,19 @@ from decoders.core.base import Usage
 
 @dataclass(slots=True, kw_only=True)
 class Record:
-    """Filled while a request is answered. Times in seconds; `waited` is the time in the queue.
+    """Filled while a request is answered. Times in seconds; `waited` is the time in the queue,
+    None for what never came to it or was refused at once.
 
     `outcome` is that of the first choice that did not end complete, else "complete"; "" if it
     never ran. `error` is the code of what was answered instead. `aborted`: the client went away.
-    `first_token` counts from arrival. `expected` is what it was let in as, in row-seconds, and
-    `held` what it then held; None where nothing was expected, or it did not end by itself.
+    `first_token` counts from `arrival`, a time of the event loop's clock. `expected` are the
+    row-seconds that the like of it mostly costs, and `held` what it then held; None where nothing
+    was expected, or it did not end by itself.
     """
 
     request_id: str
     endpoint: str
+    arrival: float = 0.0
     model: str = ""
     strategy: str = ""
     stream: bool = False
@@ -26,13 +29,17 @@ class Record:
     error: str | None = None
     aborted: bool = False
     seconds: float = 0.0
-    waited: float = 0.0
+    waited: float | None = None
     expected: float | None = None
     held: float | None = None
     first_token: float | None = None
     usage: Usage = field(default_factory=Usage)
     interventions: int = 0
     branches: int = 0
+
+    def wait(self, seconds: float) -> None:
+        """How long it was in the queue."""
+        self.waited = seconds
 
     @property
     def time_per_token(self) -> float | None:

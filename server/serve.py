@@ -1,7 +1,8 @@
 """Runs the application under uvicorn and ends it gracefully.
 
-On SIGTERM new requests get 503 while those that run may end; then the socket closes, then the
-engines stop. A second signal ends at once. It knows no endpoint.
+On SIGTERM new requests, and those that wait for their turn or for an engine, get 503 while those
+that run may end; then the socket closes, then the engines stop. A second signal ends at once. It
+knows no endpoint.
 """
 
 import asyncio
@@ -14,9 +15,9 @@ from typing import NoReturn
 import uvicorn
 
 from server import logs
-from server.admission import Admission
 from server.app import create_app
 from server.fleet import FleetError
+from server.service import Service
 from server.settings.spec import Settings
 
 LAST_WORDS_S = 2
@@ -26,9 +27,9 @@ LAST_WORDS_S = 2
 class Server(uvicorn.Server):
     """Uvicorn that drains before it closes its socket."""
 
-    def __init__(self, config: uvicorn.Config, admission: Admission, drain_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, drain_s: float) -> None:
         super().__init__(config)
-        self._admission = admission
+        self._admission, self._fleet = service.admission, service.fleet
         self._drain_s = drain_s
         self._draining: asyncio.Task[None] | None = None
         self.fault: FleetError | None = None
@@ -55,6 +56,7 @@ class Server(uvicorn.Server):
 
     async def _drain(self) -> None:
         logs.log("server").info("draining", running=self._admission.running)
+        self._fleet.drain()
         await self._admission.drain(self._drain_s)
         self.should_exit = True
 
@@ -83,7 +85,7 @@ def serve(settings: Settings, host: str | None = None, port: int | None = None) 
         timeout_keep_alive=75,
         timeout_graceful_shutdown=LAST_WORDS_S,
     )
-    server = Server(config, app.state.service.admission, own.drain_s)
+    server = Server(config, app.state.service, own.drain_s)
     ends.append(server)
     server.run()
     if server.fault is not None:

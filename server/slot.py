@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from engines.base import BoundaryError, Engine, EngineBusyError, EngineDeadError
-from monitors.core.base import Monitor
+from monitors.core.base import Monitor, MonitorError
 from server import logs
 from server.readiness import State
 
@@ -73,7 +73,7 @@ class Slot(Generic[Unit]):
             raise self._unready()
         try:
             await self.start()
-        except BoundaryError:
+        except (EngineBusyError, EngineDeadError, MonitorError):
             raise
         except Exception as fault:
             raise self._unready() from fault

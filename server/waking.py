@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from server.admission import ending
 from server.answering import failed, stream_head
 from server.bodies import Sampled
 from server.intake import Chosen, settings_of
@@ -22,13 +23,17 @@ Make = Callable[[], Awaitable[Response]]
 async def awake(
     service: Service, chosen: Chosen, body: Sampled, record: Record, make: Make
 ) -> Response:
-    """What `make` gives once the model's engine is up; a stream is kept alive meanwhile."""
-
-    async def woken() -> Response:
-        await service.fleet.serve(chosen.served.base)
+    """What `make` gives once the models' engines are up; a stream is kept alive meanwhile."""
+    fleet = service.fleet
+    asleep = [name for name in (chosen.served.base, *chosen.peers) if not fleet.up(name)]
+    if not asleep:
         return await make()
 
-    if not body.stream or settings_of(body).dry_run or service.fleet.up(chosen.served.base):
+    async def woken() -> Response:
+        await asyncio.gather(*(fleet.serve(name, chosen.deadline) for name in asleep))
+        return await make()
+
+    if not body.stream or settings_of(body).dry_run:
         return await woken()
     return Waking(woken, chosen.strategy.name, record, service.settings.server.keep_alive_s)
 
@@ -39,12 +44,14 @@ class Waking(Response):
     def __init__(self, make: Make, strategy: str, record: Record, every: float) -> None:
         super().__init__()
         self._make, self._strategy, self._record, self._every = make, strategy, record, every
-        self._begun = False
+        self._begun = self._ended = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers; raises what went wrong as long as nothing has been sent."""
 
         async def forward(message: Message) -> None:
+            body = message["type"] == "http.response.body"
+            self._ended = body and not message.get("more_body", False)
             if not (self._begun and message["type"] == "http.response.start"):
                 await send(message)
 
@@ -52,10 +59,14 @@ class Waking(Response):
             response = await self._made(receive, send)
             if response is not None:
                 await response(scope, receive, forward)
+        except asyncio.CancelledError:
+            if self._begun and not self._ended:
+                await self._fail(ending(), send)
+            raise
         except Exception as fault:
-            if not self._begun:
+            if not self._begun or self._ended:
                 raise
-            await send(_part(failed(fault, self._record).encode(), more=False))
+            await self._fail(fault, send)
 
     async def _made(self, receive: Receive, send: Send) -> Response | None:
         """The answer; None if the client went away first."""
@@ -76,6 +87,9 @@ class Waking(Response):
             for task in (making, leaving):
                 task.cancel()
             await asyncio.gather(making, leaving, return_exceptions=True)
+
+    async def _fail(self, fault: Exception, send: Send) -> None:
+        await send(_part(failed(fault, self._record).encode(), more=False))
 
     async def _keep_alive(self, send: Send) -> None:
         if not self._begun:

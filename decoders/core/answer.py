@@ -6,7 +6,6 @@ errors of ours. Closing it ends everything the run has started. It does not know
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from decoders.core.base import (
@@ -18,13 +17,14 @@ from decoders.core.base import (
     Piece,
     RequestError,
     Summary,
-    TextEnded,
     TraceLevel,
+    Usage,
 )
 from decoders.core.ledger import Ledger
 from decoders.core.output import Transcript
 from decoders.core.registry import find
 from decoders.core.run import Refused, Run, Tally
+from decoders.core.stops import tell_end
 from decoders.core.trace import Trace
 from engines.base import BoundaryError, Finish, UnsupportedError
 
@@ -105,7 +105,8 @@ async def _pieces(run: Run, ledger: Ledger, trace: Trace) -> AsyncGenerator[Piec
         raise DecoderError(f"strategy {request.strategy!r} failed") from fault
     finally:
         await body.aclose()
-    yield _last(run, transcript, ledger, trace, refusal)
+        _book(ledger.usage, transcript)
+    yield _last(run, transcript, trace, refusal)
 
 
 async def _commits(
@@ -116,25 +117,20 @@ async def _commits(
         if piece.content or piece.reasoning or piece.logprobs:
             yield piece
         if transcript.stop is not None:
-            await _ended(body, transcript.taken)
+            await tell_end(body, transcript.taken)
             return
 
 
-async def _ended(body: AsyncGenerator[Commit, None], taken: int) -> None:
-    """Tells a decoder that a stop string ended the text, `taken` tokens into its last commit."""
-    with suppress(TextEnded, StopAsyncIteration):
-        await body.athrow(TextEnded(taken))
-
-
-def _last(
-    run: Run, transcript: Transcript, ledger: Ledger, trace: Trace, refusal: str | None
-) -> Piece:
-    held = Piece() if refusal is not None else transcript.end()
-    usage = ledger.usage
+def _book(usage: Usage, transcript: Transcript) -> None:
+    """Counts what was given out, also where the client left or the engine failed after it."""
     usage.committed_tokens += transcript.committed
     usage.forced_tokens += transcript.forced
     usage.reasoning_tokens += transcript.reasoning
     usage.discarded_tokens = usage.generated_tokens - transcript.sampled
+
+
+def _last(run: Run, transcript: Transcript, trace: Trace, refusal: str | None) -> Piece:
+    held = Piece() if refusal is not None else transcript.end()
     finish, stop_reason = _finish(run, transcript, refusal)
     return Piece(
         held.reasoning,

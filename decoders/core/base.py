@@ -118,6 +118,11 @@ class Usage:
     monitor_calls: int = 0
     monitor_tokens: int = 0
 
+    def withhold(self) -> None:
+        """Nothing of the answer reached the client, so all that was sampled is thrown away."""
+        self.committed_tokens = self.forced_tokens = self.reasoning_tokens = 0
+        self.discarded_tokens = self.generated_tokens
+
     def decoding(self) -> dict[str, int]:
         """The `usage.decoding` object."""
         return {
@@ -210,7 +215,8 @@ class Commit:
     `logprobs`: one entry per token, None for forced ones; None as a whole if not asked for.
     `finish` says that the answer ends with this commit, and how; with STOP its last token is the
     stop token. `sampled` counts the tokens that were sampled for it where they were another
-    model's; None is all of `tokens`.
+    model's; None is all of `tokens`. `stopped` says that a stop string ends the text in its last
+    token, where that is known before it is sent.
     """
 
     tokens: Sequence[int]
@@ -218,6 +224,7 @@ class Commit:
     logprobs: Sequence[TokenLogprob | None] | None = None
     finish: Finish | None = None
     sampled: int | None = None
+    stopped: bool = False
 
     @staticmethod
     def of(delta: Delta) -> "Commit":

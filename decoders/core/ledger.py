@@ -5,10 +5,11 @@ of their own, cut from their parent's when they are made, and book into the same
 path spends never depends on how fast another one was.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Self
 
-from decoders.core.base import Budget, MonitorCallsSpent, Usage
+from decoders.core.base import Budget, DecodeRequest, MonitorCallsSpent, Usage
 from engines.base import Delta
 
 
@@ -101,6 +102,13 @@ class Ledger:
         self.branches = None if self.branches is None else 0
         self.calls = None if self.calls is None else 0
         return children
+
+
+def shares(requests: Sequence[DecodeRequest]) -> list[list[Ledger]]:
+    """For each prompt of one call a ledger per choice: its budget goes over all of them."""
+    first, n = requests[0], requests[0].n
+    ledgers = Ledger.for_choices(first.budget, n * len(requests), first.arrival)
+    return [ledgers[i * n : (i + 1) * n] for i in range(len(requests))]
 
 
 def total(ledgers: list[Ledger]) -> Usage:

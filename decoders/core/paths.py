@@ -5,11 +5,13 @@ what its answer is used for.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from decoders.core.base import Commit, RequestError
 from decoders.core.run import INTERVENTION, Run
+from decoders.core.stops import Stops, tell_end
 from decoders.core.think import is_thinking
 from engines.base import Finish
 
@@ -41,8 +43,9 @@ class Path:
 
     @property
     def finished(self) -> bool:
-        """Whether it came to an end of its own, not to a limit."""
-        return bool(self.commits) and self.commits[-1].finish is Finish.STOP
+        """Whether it came to an end of its own or to a stop string, not to a limit."""
+        last = self.commits[-1] if self.commits else Commit(())
+        return last.stopped or last.finish is Finish.STOP
 
 
 def _joined(commits: Sequence[Commit]) -> Commit:
@@ -76,6 +79,24 @@ async def think_then_answer(run: Run, cap: int | None) -> AsyncGenerator[Commit,
         yield forced
     async for delta in run.generate(done, purpose=("answer",)):
         yield Commit.of(delta)
+
+
+async def until_stop(
+    run: Run, source: AsyncGenerator[Commit, None]
+) -> AsyncGenerator[Commit, None]:
+    """What a path says up to a stop string, where its source is ended."""
+    stops = Stops(run.request)
+    async with aclosing(source):
+        async for commit in source:
+            taken = stops.standing(commit)
+            if stops.found:
+                yield replace(
+                    commit, tokens=commit.tokens[:taken], finish=None, stopped=True,
+                    logprobs=commit.logprobs and commit.logprobs[:taken],
+                )  # fmt: skip
+                await tell_end(source, taken)
+                return
+            yield commit
 
 
 def still_thinking(run: Run, tokens: Sequence[int]) -> bool:

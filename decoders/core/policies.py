@@ -5,12 +5,14 @@ An engine of one model has one nameless agent. It knows no utility and no strate
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from decoders.core.base import Commit, DecodeRequest, RequestError
 from decoders.core.foreign import peer, spoken
 from decoders.core.run import Run
+from decoders.core.stops import Stops
 from engines.base import Capability, Choice, Delta, Engine, Finish, Rule, TokenLogprob
 from engines.base import UnsupportedError as Unsupported
 from engines.ensemble import Ensemble
@@ -26,7 +28,8 @@ class Candidate:
 
     `logprob` is the first token's (natural log), `reference` the same under what the agent is
     compared to and `kl` how far its whole next-token distribution is from that, in nats.
-    `sampled` counts the tokens of another model that it was read from, see `Commit`.
+    `sampled` counts the tokens of another model that it was read from, see `Commit`. `voices` are
+    who really said each token, where a rule that failed let another one speak.
     """
 
     agent: str | None
@@ -37,6 +40,17 @@ class Candidate:
     finish: Finish | None = None
     entries: tuple[TokenLogprob, ...] | None = None
     sampled: int | None = None
+    voices: tuple[str | None, ...] = ()
+
+    @property
+    def speakers(self) -> tuple[str | None, ...]:
+        """Who said each token."""
+        return self.voices or (self.agent,) * len(self.tokens)
+
+    @property
+    def speaker(self) -> str | None:
+        """Who said most of it."""
+        return Counter(self.speakers).most_common(1)[0][0]
 
     def commit(self) -> Commit:
         """Its tokens, as they stand now."""
@@ -57,9 +71,34 @@ def base(engine: Engine, named: str | None) -> str | None:
     return named
 
 
-def voice(agent: str | None) -> dict[str, Any]:
-    """Changes of a sampling that let one agent speak."""
-    return {} if agent is None else {"rule": Rule("only", {"policy": agent})}
+async def voiced(
+    run: Run, agent: str | None, after: Sequence[int] = (), **asked: Any
+) -> AsyncGenerator[Delta, None]:
+    """What one agent says, up to a stop string; `asked` is what `Run.generate` takes.
+
+    Where the rule that lets it speak fails, the first member does: each choice says who spoke, and
+    the run is degraded.
+    """
+    stops = Stops(run.request, after)
+    if stops.found:
+        return
+    if agent is not None:
+        asked["rule"] = Rule("only", {"policy": agent})
+    async with aclosing(run.generate(after, **asked)) as deltas:
+        async for delta in deltas:
+            for choice in delta.choices or ():
+                _degraded(run, choice)
+            taken = stops.standing(Commit.of(delta))
+            if stops.found:
+                entries = delta.logprobs and delta.logprobs[:taken]
+                yield replace(delta, tokens=delta.tokens[:taken], logprobs=entries, finish=None)
+                return
+            yield delta
+
+
+def _degraded(run: Run, choice: Choice) -> None:
+    if choice.degraded is not None:
+        run.tally.degrade(choice.degraded)
 
 
 def check_rule(
@@ -87,6 +126,14 @@ def check_agents(
         raise RequestError(f"{path}: the engine has one model and no members", path)
 
 
+def check_tokens(request: DecodeRequest) -> None:
+    """Single tokens can be proposed, since the engine tells how likely they are."""
+    if not {Capability.RULES, Capability.LOGPROBS} & request.engine.capabilities:
+        where = "decoding.params.block"
+        message = f"{where}: the engine gives no log-probabilities; blocks of 2 and more need none"
+        raise RequestError(message, where)
+
+
 async def ruled(
     run: Run, rule: Rule, seen: Callable[[int, Choice], None] | None = None
 ) -> AsyncGenerator[Commit, None]:
@@ -101,8 +148,7 @@ async def ruled(
 
 
 def _tell(run: Run, token: int, choice: Choice, figures: dict[str, Counter[str]]) -> None:
-    if choice.degraded is not None:
-        run.tally.degraded = choice.degraded
+    _degraded(run, choice)
     for kind, value in (("policies", choice.policy), ("states", choice.notes.get("state"))):
         if value is not None:
             figures.setdefault(kind, Counter())[value] += 1
@@ -121,24 +167,22 @@ async def proposals(
     changes: dict[str, Any] = {"logprobs": wide}
     if agents[0] is not None:
         asked = {"agents": list(agents), "candidates": wide, "reference": reference}
-        changes = {"logprobs": None, "rule": Rule("propose", asked)}
+        # The rule tells of all agents; where it fails, only the engine tells of who spoke.
+        changes = {"logprobs": run.sampling.logprobs, "rule": Rule("propose", asked)}
     purpose = ("propose", len(done))
     async for delta in run.generate(done, limit=1, purpose=purpose, **FLAT, **changes):
         if delta.tokens and delta.choices and not delta.choices[0].notes:
-            run.tally.degraded = delta.choices[0].degraded or run.tally.degraded
-            return [await _in_place(run, done, delta.tokens[0])]
+            _degraded(run, delta.choices[0])
+            return [_in_place(run, delta)]
         if delta.tokens:
             return _candidates(run, delta, count)
     return []
 
 
-async def _in_place(run: Run, done: Sequence[int], token: int) -> Candidate:
+def _in_place(run: Run, delta: Delta) -> Candidate:
     """What the first member said where the rule failed; how likely, if that is to be told."""
-    first, top, entries = run.request.engine.members[0], run.sampling.logprobs, None
-    known = {} if top is None else await run.next_logprobs(done, max(1, top), member=first)
-    if token in known:  # a bias may have let another one speak
-        ranked = sorted(known.items(), key=lambda one: -one[1])
-        entries = (TokenLogprob(token, known[token], tuple(ranked[:top])),)
+    first, token = run.request.engine.members[0], delta.tokens[0]
+    entries = None if delta.logprobs is None else tuple(delta.logprobs)
     return Candidate(first, (token,), finish=_end(token, ends(run)), entries=entries)
 
 
@@ -221,22 +265,34 @@ async def _block(
 ) -> AsyncGenerator[Candidate, None]:
     tokens: list[int] = []
     entries: list[TokenLogprob] = []
+    voices: list[str | None] = []
     finish = None
     purpose = ("block", len(done), agent or "", number)
     if agent in run.request.peers:
-        room = min(length, run.max_tokens - len(done))
-        said = await spoken(run, peer(run, agent), done, room, purpose, words=True)
-        if said.full:
-            run.tally.degrade(f"the context of {agent!r} is full")
-        yield Candidate(agent, said.tokens, finish=said.finish, sampled=said.sampled)
+        yield await _foreign_block(run, done, agent, length, purpose)
         return
-    async for delta in run.generate(done, limit=length, purpose=purpose, **voice(agent)):
+    async for delta in voiced(run, agent, done, limit=length, purpose=purpose):
         tokens += delta.tokens
         entries += delta.logprobs or ()
+        chosen = zip(delta.tokens, delta.choices or (), strict=False)
+        voices += [choice.policy for _, choice in chosen]
         finish = delta.finish
     told = None if run.sampling.logprobs is None else tuple(entries)
     stopped = finish if finish is Finish.STOP else None
-    yield Candidate(agent, tuple(tokens), finish=stopped, entries=told)
+    yield Candidate(agent, tuple(tokens), finish=stopped, entries=told, voices=tuple(voices))
+
+
+async def _foreign_block(
+    run: Run, done: Sequence[int], name: str | None, length: int, purpose: tuple[int | str, ...]
+) -> Candidate:
+    """A block of another model, in this one's tokens."""
+    room = min(length, run.max_tokens - len(done))
+    said = await spoken(run, peer(run, name), done, room, purpose, block=True)
+    if said.full:
+        run.tally.degrade(f"the context of {name!r} is full")
+    elif said.broken:
+        run.tally.degrade(f"{name!r} said no whole character in {said.sampled} tokens")
+    return Candidate(name, said.tokens, finish=said.finish, sampled=said.sampled)
 
 
 async def abreast(

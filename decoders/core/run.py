@@ -14,11 +14,12 @@ from pydantic import ValidationError
 
 from decoders.core.base import Commit, DecodeRequest, Estimate, MonitorCallsSpent, Peer
 from decoders.core.faults import located
-from decoders.core.ledger import Ledger
+from decoders.core.ledger import Ledger, shares
 from decoders.core.output import Reading, read
 from decoders.core.registry import find
 from decoders.core.scope import Together
 from decoders.core.seeds import derive
+from decoders.core.stops import ended
 from decoders.core.trace import Trace
 from engines.base import Delta, Engine, Finish, Sampling
 from monitors.core.base import Monitor, MonitorError, Score, Stage
@@ -73,6 +74,11 @@ class Run:
         self._path = path
 
     # ---- what decoders ask for
+
+    @property
+    def allowance(self) -> int | None:
+        """The sampled tokens that the budget leaves this run; None is no limit."""
+        return self._ledger.tokens
 
     async def generate(
         self,
@@ -133,14 +139,6 @@ class Run:
         """Drives several sources side by side; see `Together`."""
         return Together(sources)
 
-    async def next_logprobs(
-        self, after: Sequence[int], k: int, member: str | None = None
-    ) -> dict[int, float]:
-        """Log-probabilities of the `k` most likely tokens after the prompt and `after`."""
-        self._ledger.usage.engine_requests += 1
-        prefix = (*self.prompt, *after)
-        return await self.request.engine.next_logprobs(prefix, k, member=member)
-
     async def score(
         self, monitor: Monitor, steps: Sequence[str], stage: Stage = Stage.ANSWER,
         *, failed: Callable[[str], None] | None = None,
@@ -176,8 +174,10 @@ class Run:
         return strategy.body(self, checked(strategy.options, options, where))
 
     def read(self, tokens: Sequence[int]) -> Reading:
-        """The reasoning and content that an answer's tokens spell."""
+        """The reasoning and content that an answer's tokens spell, up to a stop string."""
         request = self.request
+        if (stood := ended(request, tokens)) is not None:
+            return stood
         think = request.think if request.chat else None
         return read(request.engine.tokenizer, think, request.think_open, tokens)
 
@@ -264,24 +264,34 @@ def checked(options: type[Any], params: Mapping[str, Any], where: str) -> Any:
         raise located(fault, params, where) from fault
 
 
-def estimate(request: DecodeRequest) -> Estimate:
-    """What all choices of a request may cost at most.
+def estimate(*requests: DecodeRequest) -> Estimate:
+    """What all choices of all prompts of one call may cost at most.
 
-    Raises `RequestError` for what only the request as a whole can tell to be wrong.
+    Raises `RequestError` for what only a request as a whole can tell to be wrong.
     """
+    parts = [_within(*one) for one in zip(requests, shares(requests), strict=True)]
+    return Estimate(
+        rows=sum(one.rows for one in parts),
+        generated_tokens=sum(one.generated_tokens for one in parts),
+        engine_requests=sum(one.engine_requests for one in parts),
+        monitor_calls=sum(one.monitor_calls for one in parts),
+    )
+
+
+def _within(request: DecodeRequest, parts: Sequence[Ledger]) -> Estimate:
+    """What the choices of one prompt may cost with these parts of the budget."""
     strategy = find(request.strategy)
     if strategy.check is not None:
         strategy.check(request.options, request)
     one = strategy.estimate(request.options, request)
-    shares = Ledger.for_choices(request.budget, request.n, request.arrival)
     return Estimate(
         # A run that may open no branch still decodes one sequence.
         rows=sum(
-            least(one.rows, None if s.branches is None else max(1, s.branches)) for s in shares
+            least(one.rows, None if s.branches is None else max(1, s.branches)) for s in parts
         ),
-        generated_tokens=sum(least(one.generated_tokens, s.tokens) for s in shares),
+        generated_tokens=sum(least(one.generated_tokens, s.tokens) for s in parts),
         engine_requests=request.n * one.engine_requests,
-        monitor_calls=sum(least(one.monitor_calls, s.calls) for s in shares),
+        monitor_calls=sum(least(one.monitor_calls, s.calls) for s in parts),
     )
 
 

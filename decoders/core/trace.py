@@ -9,6 +9,8 @@ from typing import Any
 from decoders.core.base import TraceLevel
 
 VERSION = 1
+LARGE = frozenset({"proposed"})
+"""Fields that the stream is not told of."""
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -32,7 +34,8 @@ class Trace:
     ) -> int | None:
         """Adds a node and tells the listener; returns the node's id at level `full`."""
         if self._listener is not None:
-            self._listener({"event": kind, **fields})
+            small = {name: value for name, value in fields.items() if name not in LARGE}
+            self._listener({"event": kind, **small})
         if self.level is not TraceLevel.FULL:
             return None
         node: dict[str, Any] = {"id": len(self._nodes), "parent": parent, "kind": kind, **fields}

@@ -10,12 +10,12 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Any, Literal
 
-from decoders.core.base import DecodeRequest, RequestError
+from decoders.core.base import DecodeRequest, RequestError, TraceLevel
 from decoders.core.foreign import peer, spoken
 from decoders.core.judges import Judge, judge
-from decoders.core.policies import Candidate, abreast, voice
+from decoders.core.policies import Candidate, abreast, voiced
 from decoders.core.run import Run
 from engines.base import Finish
 from monitors.core.base import Monitor, Score, Stage
@@ -104,20 +104,20 @@ class QEstimator:
     async def _ahead(
         self, tokens: Sequence[int], at: int, candidate: Candidate, number: int
     ) -> list[int]:
-        """What the proposing policy says next, as far as the answer may go."""
+        """What the proposing policy says next, as far as the answer may go or to a stop string."""
         said: list[int] = []
         purpose: tuple[int | str, ...] = ("rollout", at, candidate.agent or "")
         purpose = (*purpose, *candidate.tokens, number)
         if candidate.agent in self._run.request.peers:
             room = min(self._lookahead, self._run.max_tokens - len(tokens))
             other = peer(self._run, candidate.agent)
-            found = await spoken(self._run, other, tokens, room, purpose, words=False)
+            found = await spoken(self._run, other, tokens, room, purpose, block=False)
             self._count(found.sampled)
             return list(found.tokens)
-        changes = {"logprobs": None, **voice(candidate.agent)}
-        async for delta in self._run.generate(
-            tokens, limit=self._lookahead, purpose=purpose, **changes
-        ):
+        async for delta in voiced(
+            self._run, candidate.agent, tokens,
+            limit=self._lookahead, purpose=purpose, logprobs=None,
+        ):  # fmt: skip
             said += delta.tokens
         self._count(len(said))
         return said
@@ -153,6 +153,18 @@ def texts(run: Run, tokens: Sequence[int]) -> tuple[list[str], Stage]:
     if not reading.content:
         return [reading.reasoning], Stage.THINKING
     return [reading.reasoning, reading.content], Stage.ANSWER
+
+
+def listed(run: Run, found: Sequence[Candidate], values: Sequence[Worth] | None) -> dict[str, Any]:
+    """For a note at level `full`: what each candidate says, and its scores if any were asked."""
+    if run.request.trace is not TraceLevel.FULL:
+        return {}
+    scores = [None] * len(found) if values is None else [list(one.means) for one in values]
+    told = [
+        {"agent": one.agent, "tokens": list(one.tokens), "kl": one.kl, "scores": own}
+        for one, own in zip(found, scores, strict=True)
+    ]
+    return {"proposed": told}
 
 
 def summed(samples: Sequence[Scores]) -> Worth:

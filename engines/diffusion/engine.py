@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import torch
 
 from engines.base import (
-    Capability,
     Delta,
     Engine,
     EngineDeadError,
@@ -47,9 +46,7 @@ class DiffusionEngine(Engine):
     """LLaDA or Dream, continuously batched."""
 
     kind = "diffusion"
-    capabilities = frozenset(
-        {Capability.DIFFUSION, Capability.SEED, Capability.BANNED, Capability.LOGIT_BIAS}
-    )
+    capabilities = Spec.capabilities
 
     def __init__(self, name: str, spec: Spec) -> None:
         self.name, self.spec = name, spec

@@ -1,14 +1,19 @@
 """The configuration of a diffusion engine. It loads nothing, torch included."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from engines.base import Capability
 
 
 class Spec(BaseModel):
     """`{kind: diffusion, model: PATH_OR_ID}`; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    capabilities: ClassVar = frozenset(
+        {Capability.DIFFUSION, Capability.SEED, Capability.BANNED, Capability.LOGIT_BIAS}
+    )
 
     kind: Literal["diffusion"] = "diffusion"
     model: str = Field(description="folder of a LLaDA or Dream checkpoint, or a hub id")

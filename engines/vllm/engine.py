@@ -13,8 +13,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from engines.base import (
-    GENERATING,
-    Capability,
     Delta,
     Engine,
     EngineDeadError,
@@ -56,7 +54,7 @@ class VllmEngine(Engine):
     """One vLLM engine. Log-probabilities of sampled tokens are of what drew them."""
 
     kind = "vllm"
-    capabilities = GENERATING - {Capability.DIFFUSION}
+    capabilities = Spec.capabilities
 
     def __init__(self, name: str, spec: Spec) -> None:
         """Reads the tokenizer; weights are loaded by `start`."""

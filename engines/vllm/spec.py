@@ -7,10 +7,11 @@ blanks are filled in here. vLLM itself is imported when an engine starts, not be
 import os
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from engines.base import GENERATING, Capability
 from engines.vllm.plugin import SERVER
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Spec(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    capabilities: ClassVar = GENERATING - {Capability.DIFFUSION}
 
     kind: Literal["vllm"] = "vllm"
     model: str

@@ -13,6 +13,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def thread() -> ThreadPoolExecutor:
+    """A worker thread, which begins with its first call."""
+    return ThreadPoolExecutor(1, thread_name_prefix="monitor")
+
+
 class Batcher(Generic[Item, Result]):
     """Awaits of `submit` become calls of `function` with at most `limit` items."""
 
@@ -21,7 +26,7 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         self._function = function
         self._limit = limit
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="monitor")
+        self._thread = thread()
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -34,7 +39,7 @@ class Batcher(Generic[Item, Result]):
         return await answer
 
     async def close(self) -> None:
-        """Lets the running batch end and refuses what waits."""
+        """Lets the running batch end and refuses what waits; it may be used again then."""
         for _, answer in self._waiting:
             # Not cancelled: that would look as if the caller had been, and end its request unheard.
             if not answer.done():
@@ -43,6 +48,7 @@ class Batcher(Generic[Item, Result]):
         if self._task is not None:
             await asyncio.wait([self._task])
         self._thread.shutdown(wait=False)
+        self._thread = thread()
 
     async def _work(self) -> None:
         while batch := self._next():

@@ -97,9 +97,11 @@ class Local(Source):
     async def start(self) -> None:
         """Loads weights and tokenizer in a thread."""
         try:
-            await asyncio.to_thread(self._load)
+            found = await asyncio.to_thread(self._load)
         except (OSError, ValueError) as fault:
             raise MonitorError(f"monitor {self.name!r} could not be loaded: {fault}") from fault
+        # Not in the thread, which goes on where the start was cancelled.
+        self._model, self.tokenizer, self.context = found
 
     async def stop(self) -> None:
         """Waits for the forward pass that runs and frees the weights."""
@@ -116,13 +118,13 @@ class Local(Source):
         await self.check()
         return await self._batches.submit(reading)
 
-    def _load(self) -> None:
+    def _load(self) -> tuple[Any, Tokenizer, int]:
+        """The model, its tokenizer and the tokens that it reads."""
         import torch
 
         model = loaded(getattr(transformers(), self._loader), self._path, dtype=torch.float32)
-        self.tokenizer = Tokenizer.load(self._path)
-        self.context = int(model.config.get_text_config().max_position_embeddings)
-        self._model = model.to(self._device)
+        context = int(model.config.get_text_config().max_position_embeddings)
+        return model.to(self._device), Tokenizer.load(self._path), context
 
     def _pass(self, batch: Sequence[Reading]) -> Sequence[list[Row]]:
         return self._forward(self._model, batch)

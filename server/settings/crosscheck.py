@@ -4,19 +4,30 @@ Works on settings whose shape is right and reports every problem with its place.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from decoders.core import registry as strategies
+from engines.base import Capability
 from monitors.core.order import cycle, members
 from server.settings import kinds
 from server.settings.marks import Place
 from server.settings.shape import FILLERS, UNNAMED, Problem, explained, nearest
 from server.settings.spec import EngineSpec, KeySpec, ModelSpec, MonitorSpec, Settings, StrategySpec
 
-JUDGES = ("monitor", "weights")
-"""Parameters of strategies that name a monitor."""
+JUDGES = ("monitor", "weights", "target", "primary", "constrained")
+"""Parameters of strategies that name a monitor, or several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a model's strategies may name and need; `able` is None where its engine is unknown."""
+
+    monitors: list[str]
+    models: list[str]
+    able: frozenset[Capability] | None
 
 
 def problems(settings: Settings, raw: Mapping[str, Any]) -> Iterator[Problem]:
@@ -24,6 +35,7 @@ def problems(settings: Settings, raw: Mapping[str, Any]) -> Iterator[Problem]:
     engines, monitors = _names(raw, "engines"), _names(raw, "monitors")
     for name, engine in settings.engines.items():
         yield from _engine(("engines", name), engine)
+    able = {name: kinds.capabilities(engine) for name, engine in settings.engines.items()}
     pooling = [name for name, engine in settings.engines.items() if kinds.pools(engine)]
     for name, monitor in settings.monitors.items():
         yield from _monitor(("monitors", name), monitor, engines)
@@ -31,7 +43,8 @@ def problems(settings: Settings, raw: Mapping[str, Any]) -> Iterator[Problem]:
     if not _names(raw, "models"):
         yield ("models",), "there must be at least one model"
     for name, model in settings.models.items():
-        yield from _model(("models", name), model, engines, monitors)
+        around = Around(monitors, _names(raw, "models"), able.get(model.engine))
+        yield from _model(("models", name), model, engines, around)
         if model.engine in pooling:
             reason = f"{model.engine!r} classifies (runner: pooling) and serves monitors only"
             yield ("models", name, "engine"), reason
@@ -90,25 +103,23 @@ def _held(place: Place, model: Any, own: Mapping[str, Any]) -> Iterator[Problem]
         yield from explained(fault, model, place)
 
 
-def _model(
-    place: Place, spec: ModelSpec, engines: list[str], monitors: list[str]
-) -> Iterator[Problem]:
+def _model(place: Place, spec: ModelSpec, engines: list[str], around: Around) -> Iterator[Problem]:
     if spec.engine not in (*engines, UNNAMED):
         yield (
             (*place, "engine"),
             f"there is no engine {spec.engine!r}{nearest(spec.engine, engines)}",
         )
     if spec.default is not None:
-        yield from _strategy((*place, "default"), spec.default, monitors)
+        yield from _strategy((*place, "default"), spec.default, around)
     for name, preset in spec.presets.items():
         if "@" in name or not name.strip():
             yield (*place, "presets", name), "a preset's name must not be empty or hold '@'"
         if name in strategies.names():
             yield (*place, "presets", name), "a preset must not be called as a strategy is"
-        yield from _strategy((*place, "presets", name), preset, monitors)
+        yield from _strategy((*place, "presets", name), preset, around)
 
 
-def _strategy(place: Place, spec: StrategySpec, monitors: list[str]) -> Iterator[Problem]:
+def _strategy(place: Place, spec: StrategySpec, around: Around) -> Iterator[Problem]:
     known = list(strategies.names())
     if spec.strategy == UNNAMED:
         return
@@ -116,16 +127,41 @@ def _strategy(place: Place, spec: StrategySpec, monitors: list[str]) -> Iterator
         near = nearest(spec.strategy, known)
         yield (*place, "strategy"), f"there is no strategy {spec.strategy!r}{near}"
         return
-    options = strategies.find(spec.strategy).options
+    strategy = strategies.find(spec.strategy)
+    lacking = set() if around.able is None else strategy.requires - around.able
+    if lacking:
+        needs = ", ".join(sorted(lacking))
+        yield (*place, "strategy"), f"the model's engine cannot do {spec.strategy!r}: lacks {needs}"
+    place = (*place, "params")
     try:
-        options.model_validate(spec.params)
+        strategy.options.model_validate(spec.params)
     except ValidationError as fault:
-        yield from explained(fault, options, (*place, "params"))
-    for param in JUDGES:
-        monitor = spec.params.get(param)
-        if isinstance(monitor, str) and monitor not in monitors:
-            near = nearest(monitor, monitors)
-            yield (*place, "params", param), f"there is no monitor {monitor!r}{near}"
+        yield from explained(fault, strategy.options, place)
+    if spec.params.get("utility") != "implicit":  # then judges are rewards of the ensemble
+        for param in JUDGES:
+            yield from _there((*place, param), spec.params.get(param), "monitor", around.monitors)
+    if "models" in strategy.options.model_fields:
+        yield from _there((*place, "models"), spec.params.get("models"), "model", around.models)
+    if "path" in strategy.options.model_fields:
+        yield from _path((*place, "path"), spec.params.get("path"), around)
+
+
+def _there(place: Place, given: Any, what: str, known: list[str]) -> Iterator[Problem]:
+    """A name, or each of a list, is that of something."""
+    if isinstance(given, list):
+        for i, one in enumerate(given):
+            yield from _there((*place, i), one, what, known)
+    elif isinstance(given, str) and given not in known:
+        yield place, f"there is no {what} {given!r}{nearest(given, known)}"
+
+
+def _path(place: Place, given: Any, around: Around) -> Iterator[Problem]:
+    """A strategy inside another one."""
+    try:
+        spec = StrategySpec.model_validate(given)
+    except ValidationError:
+        return
+    yield from _strategy(place, spec, around)
 
 
 def _key(place: Place, spec: KeySpec, presets: list[str], models: list[str]) -> Iterator[Problem]:

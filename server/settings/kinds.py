@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from engines import registry as engines
-from engines.base import Engine
+from engines.base import Capability, Engine
 from monitors.core import registry as monitors
 from server.settings.spec import EngineSpec
 
@@ -48,13 +48,27 @@ def build_engine(name: str, spec: EngineSpec) -> Engine:
 
 def pools(spec: EngineSpec) -> bool:
     """Whether the engine only classifies, for monitors, and so is no model's; False if unfit."""
+    return bool(getattr(_made(spec), "pools", False))
+
+
+def capabilities(spec: EngineSpec) -> frozenset[Capability] | None:
+    """What a model's engine can do; None if its kind does not say or it is no model's or unfit."""
+    made = _made(spec)
+    if getattr(made, "pools", False):
+        return None
+    found: frozenset[Capability] | None = getattr(made, "capabilities", None)
+    return found
+
+
+def _made(spec: EngineSpec) -> BaseModel | None:
+    """The kind's own configuration; None if it is unfit."""
     model = engine_spec(spec.kind) if spec.kind in engine_kinds() else None
     if model is None:
-        return False
+        return None
     try:
-        return bool(getattr(model.model_validate(taken(model, spec.own())), "pools", False))
+        return model.model_validate(taken(model, spec.own()))
     except ValidationError:
-        return False
+        return None
 
 
 def taken(spec: type[BaseModel] | None, own: Mapping[str, Any]) -> dict[str, Any]:

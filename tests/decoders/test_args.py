@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from decoders.core.base import DecodeRequest, RequestError
+from decoders.core.base import DecodeRequest, RequestError, TraceLevel
+from decoders.core.registry import find
 from decoders.core.run import estimate
-from engines.base import Sampling
+from engines.base import Capability, Sampling
 from engines.drawing import log_softmax
 from engines.table import TableEngine, spell
 from tests.contracts.test_engine_agreement import SURE, goodness
@@ -78,3 +79,15 @@ def test_what_is_not_there_is_refused_by_name(params: dict[str, Any], param: str
     with pytest.raises(RequestError) as caught:
         estimate(asked(table(), params))
     assert caught.value.param == f"decoding.params.{param}"
+
+
+async def test_the_full_trace_holds_what_was_proposed(engine: TableEngine) -> None:
+    result = await whole(asked(engine, {"candidates": 6}, trace=TraceLevel.FULL))
+    for node in (result.summary.trace or {})["nodes"]:
+        assert [one["scores"] for one in node["proposed"]] == [[q] for q in node["rewards"]]
+        assert node["proposed"][node["rank"]]["tokens"] == node["tokens"]
+        assert len({tuple(one["tokens"]) for one in node["proposed"]}) == 6
+
+
+def test_it_needs_log_probabilities() -> None:
+    assert Capability.LOGPROBS in find("args").requires

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from decoders.best_of_n import pick
-from decoders.core.base import Budget, Commit, RequestError
+from decoders.core.base import Budget, Commit, RequestError, TraceLevel
 from decoders.core.paths import Path
 from decoders.core.run import estimate
 from engines.base import Finish
@@ -23,9 +23,11 @@ async def engine() -> AsyncIterator[TableEngine]:
     await made.stop()
 
 
-def path(score: float | None, finish: Finish = Finish.STOP) -> Path:
+def path(
+    score: float | None, finish: Finish | None = Finish.STOP, *, stopped: bool = False
+) -> Path:
     made = Path(score=score)
-    made.add(Commit((1,), finish=finish))
+    made.add(Commit((1,), finish=finish, stopped=stopped))
     return made
 
 
@@ -37,6 +39,7 @@ def path(score: float | None, finish: Finish = Finish.STOP) -> Path:
         ([path(0.1), path(0.6750047), path(0.6750050)], 1),
         ([path(0.5, Finish.LENGTH), path(0.5)], 1),
         ([path(0.6, Finish.LENGTH), path(0.5)], 0),
+        ([path(0.5, None), path(0.5, None, stopped=True)], 1),
         ([path(None), path(-3.0)], 1),
         ([path(None), path(None)], 0),
     ],
@@ -80,3 +83,23 @@ async def test_who_judges_must_be_known(engine: TableEngine) -> None:
         with pytest.raises(RequestError) as fault:
             estimate(request(engine, "best_of_n", params, **fields))
         assert fault.value.param == "decoding.params.monitor"
+
+
+@pytest.mark.parametrize("include", [True, False])
+async def test_what_stands_behind_a_stop_string_is_neither_judged_nor_sampled(
+    include: bool,
+) -> None:
+    made = table(script={"say": ("A. B and so on", "C B. A and so on")})
+    await made.start()
+    check = {"kind": "regex", "pattern": "B"}
+    asked = request(
+        made, "best_of_n", {"samples": 8, "monitor": check}, prompt="say", think=None, stop=(".",),
+        include_stop=include, trace=TraceLevel.FULL,
+    )  # fmt: skip
+    result = await whole(asked)
+    assert (result.content, result.finish) == ("C B." if include else "C B", "stop")
+    nodes = [n for n in (result.summary.trace or {})["nodes"] if n["kind"] == "sample"]
+    assert {(node["length"], node["score"]) for node in nodes} == {(2, 0.0), (4, 1.0)}
+    spent = sum(node["length"] for node in nodes)
+    assert made.figures()["tokens_sampled"] == result.usage.generated_tokens == spent
+    assert made.running == 0

@@ -8,12 +8,13 @@ import pytest
 from decoders.core.base import Budget, DecodeRequest, RequestError, TraceLevel
 from decoders.core.choosing import foremost
 from decoders.core.run import estimate
-from engines.base import Sampling
+from engines.base import Capability, Sampling
 from engines.drawing import log_softmax
 from engines.table import spell
 from monitors.core.base import Monitor
-from tests.decoders.slow_policies import Marks, World, collab, parted
+from tests.decoders.slow_policies import Marks, World, collab, mark, parted
 from tests.fakes import requests
+from tests.fakes.monitors import Told
 from tests.fakes.policies import FaultyPool, Pool, pool
 from tests.fakes.requests import Whole, table, whole
 
@@ -216,7 +217,7 @@ async def test_without_members_none_may_be_named(params: dict[str, Any], param: 
 
 
 async def test_where_rules_fail_the_first_member_speaks_and_it_is_told() -> None:
-    faulty, whole_one = pool(FaultyPool, script={}), pool(script={})
+    faulty, whole_one = FaultyPool(), pool(script={})
     await faulty.start()
     await whole_one.start()
     for bias in ({}, {said(await whole(asked(faulty, {})))[0]: -100.0}):
@@ -225,10 +226,97 @@ async def test_where_rules_fail_the_first_member_speaks_and_it_is_told() -> None
         assert (result.summary.outcome, result.summary.reason) == ("degraded", "out of order")
         first = requests.request(whole_one, "plain", max_tokens=14, sampling=sampling, think=None)
         assert result.content == (await whole(first)).content
-        if bias:
-            continue
-        row = log_softmax(faulty.logits(spell(first.prompt)))
+        row = faulty.logits(spell(first.prompt))
+        row[list(bias)] -= 100.0
+        row = log_softmax(row)
         token, entry = result.logprobs[0]
         assert entry is not None
         assert entry.logprob == pytest.approx(float(row[token]))
         assert len(entry.top) == 2
+        assert result.usage.engine_requests == result.usage.generated_tokens
+
+
+async def test_what_a_failed_rule_leaves_is_in_the_budget() -> None:
+    faulty = FaultyPool()
+    await faulty.start()
+    one = asked(faulty, {"utility": "prefix_reward"}, budget=Budget(max_generated_tokens=1))
+    usage = (await whole(one)).usage
+    assert (usage.generated_tokens, usage.engine_requests) == (1, 1)
+    assert faulty.figures()["tokens_sampled"] == 1
+
+
+@pytest.mark.parametrize(("sound", "policies"), [(0, {"first"}), (2, {"first", "third"})])
+async def test_a_block_is_credited_to_whoever_spoke(sound: int, policies: set[str]) -> None:
+    faulty = FaultyPool(after=sound)
+    await faulty.start()
+    params = {
+        "agents": ["third"], "block": 4, "candidates": 2, "utility": "prefix_reward", "alpha": 0.0,
+        "reference": "none",
+    }  # fmt: skip
+    sampling = Sampling(temperature=1.0)
+    one = asked(faulty, params, sampling=sampling, trace=TraceLevel.FULL)
+    result = await whole(one)
+    assert (result.summary.outcome, result.summary.reason) == ("degraded", "out of order")
+    nodes = (result.summary.trace or {})["nodes"]
+    third = sum(min(sound, len(node["tokens"])) for node in nodes)
+    rest = result.usage.committed_tokens - third
+    counted = result.summary.fields["policies"]
+    assert counted == {name: n for name, n in (("third", third), ("first", rest)) if n}
+    assert set(counted) == policies
+    assert nodes[0]["policy"] == ("third" if sound else "first")
+
+
+async def test_a_look_ahead_whose_rule_fails_is_told() -> None:
+    faulty = FaultyPool(frozenset({"only"}))
+    await faulty.start()
+    result = await whole(asked(faulty, {"candidates": 2, "lookahead": 2}, max_tokens=3))
+    assert (result.summary.outcome, result.summary.reason) == ("degraded", "out of order")
+
+
+@pytest.mark.parametrize("block", [1, 3])
+async def test_the_full_trace_holds_what_was_proposed(engine: Pool, block: int) -> None:
+    params = {"utility": "prefix_reward", "candidates": 2, "block": block, "alpha": 0.3}
+    fields: dict[str, Any] = {"sampling": Sampling(temperature=1.0), "stream_events": True}
+    result = await whole(asked(engine, params, trace=TraceLevel.FULL, **fields))
+    nodes = [node for node in (result.summary.trace or {})["nodes"] if node["kind"] == "token"]
+    done: list[int] = []
+    for node in nodes:
+        worth = []
+        for one in node["proposed"]:
+            text = engine.tokenizer.decode([*done, *one["tokens"]]).lstrip()
+            assert one["scores"] == [mark(text, "marks")]
+            worth.append(one["scores"][0] - 0.3 * one["kl"])
+        assert {one["agent"] for one in node["proposed"]} <= set(AGENTS)
+        best = node["proposed"][foremost(worth)]
+        assert (best["tokens"], best["agent"]) == (node["tokens"], node["policy"])
+        done += node["tokens"]
+    assert result.events and not any("proposed" in event for event in result.events)
+
+
+async def test_without_a_full_trace_nothing_of_it_is_kept(engine: Pool) -> None:
+    result = await whole(asked(engine, {"utility": "prefix_reward"}, stream_events=True))
+    assert result.summary.trace is None
+    assert not any("proposed" in event for event in result.events)
+
+
+def test_without_log_probabilities_only_blocks_are_chosen() -> None:
+    made = table()
+    made.capabilities = frozenset({Capability.GENERATE, Capability.SEED})
+    with pytest.raises(RequestError) as caught:
+        estimate(asked(made, {}, sampling=Sampling()))
+    assert caught.value.param == "decoding.params.block"
+    assert estimate(asked(made, {"block": 4}, sampling=Sampling())).rows > 1
+
+
+async def test_look_aheads_end_at_a_stop_string() -> None:
+    made = table(script={"say": "one. two. three"})
+    await made.start()
+    told = Told()
+    params = {"candidates": 2, "plausible": 0.0, "lookahead": 12}
+    one = asked(made, params, monitors={"told": told}, stop=(".",), prompt="say")
+    result = await whole(one)
+    assert (result.content, result.finish) == ("one", "stop")
+    assert not any("." in text for steps in told.read for text in steps)
+    # Of the first two candidates one leads to the stop in three tokens.
+    assert ("one",) in told.read
+    assert made.figures()["tokens_sampled"] == result.usage.generated_tokens

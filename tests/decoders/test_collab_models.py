@@ -4,16 +4,20 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from decoders.core.base import Budget, DecodeRequest, Peer, RequestError, TraceLevel
 from decoders.core.foreign import closed
 from decoders.core.run import estimate
 from engines.base import Engine, Finish, Sampling
 from engines.registry import build
+from engines.table import TableEngine
 from monitors.core.base import Monitor
 from tests.decoders.slow_policies import Marks, mark
 from tests.fakes import requests
+from tests.fakes.monitors import Told
 from tests.fakes.requests import table, whole
 
 REASONER = Path(__file__).parents[2] / "testbed" / "weights" / "reasoner"
@@ -155,6 +159,59 @@ async def test_foreign_tokens_have_no_log_probabilities(engines: Mapping[str, En
     with pytest.raises(RequestError) as caught:
         estimate(asked(engines, {}, sampling=GREEDY.but(logprobs=1)))
     assert caught.value.param == "logprobs"
+
+
+class Stuck(TableEngine):
+    """Says the first byte of a character for ever."""
+
+    def logits(self, spelled: str) -> NDArray[np.float64]:
+        row = np.full(len(self.tokenizer), -np.inf)
+        row[self.tokenizer.encode("你", special=False)[0]] = 0.0
+        return row
+
+
+async def test_a_block_within_a_character_goes_on_to_its_end() -> None:
+    made = {name: table(script={PROMPT: "你好吗"}) for name in ("bytes", "other")}
+    for engine in made.values():
+        await engine.start()
+    one = asked(made, {"block": 2, "models": ["other"], "candidates": 2})
+    result = await whole(one)
+    assert (result.content, result.finish) == ("你好吗", "stop")
+    assert result.summary.outcome == "complete"
+    known = estimate(one)
+    assert result.usage.generated_tokens <= known.generated_tokens
+    assert result.usage.engine_requests <= known.engine_requests
+    short = await whole(
+        asked(made, {"block": 2, "models": ["other"], "candidates": 2}, max_tokens=3)
+    )
+    assert (short.content, short.finish) == ("你", "length")
+    # Greedily one block, and none where there is no room.
+    assert (short.usage.generated_tokens, short.summary.outcome) == (3, "budget_exhausted")
+
+
+async def test_a_model_that_says_no_whole_character_is_told() -> None:
+    made = {"bytes": table(script={}), "other": Stuck("other")}
+    for engine in made.values():
+        await engine.start()
+    result = await whole(asked(made, {"block": 2, "models": ["other"]}))
+    assert result.summary.outcome == "degraded"
+    assert result.summary.reason == "'other' said no whole character in 6 tokens"
+    assert result.usage.generated_tokens == 6
+
+
+async def test_blocks_and_look_aheads_of_other_models_end_at_a_stop_string() -> None:
+    script = {PROMPT: "one two. three four"}
+    made = {"bytes": table(script=script), "other": table(script=script)}
+    for engine in made.values():
+        await engine.start()
+    told = Told()
+    fields: dict[str, Any] = {"monitors": {"told": told}, "stop": (".",)}
+    params = {"models": ["bytes", "other"], "block": 5, "utility": "rollout", "lookahead": 30}
+    result = await whole(asked(made, params, **fields))
+    assert (result.content, result.finish) == ("one two", "stop")
+    assert set(told.read) == {("one two",)}
+    sampled = sum(engine.figures()["tokens_sampled"] for engine in made.values())
+    assert sampled == result.usage.generated_tokens
 
 
 def test_a_block_is_cut_where_a_word_begins() -> None:

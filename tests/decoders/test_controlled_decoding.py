@@ -11,7 +11,8 @@ from engines.base import Sampling
 from engines.table import TableEngine
 from tests.decoders.slow_policies import Marks, mark
 from tests.fakes import requests
-from tests.fakes.policies import pool
+from tests.fakes.monitors import Told
+from tests.fakes.policies import FaultyPool, pool
 from tests.fakes.requests import table, whole
 
 
@@ -68,3 +69,35 @@ async def test_a_member_may_speak() -> None:
     with pytest.raises(RequestError) as caught:
         estimate(asked(made, {"policy": "nobody"}))
     assert caught.value.param == "decoding.params.policy"
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+async def test_a_member_whose_rule_fails_is_told(samples: int) -> None:
+    faulty = FaultyPool()
+    await faulty.start()
+    result = await whole(asked(faulty, {"samples": samples, "block": 4, "policy": "second"}))
+    assert (result.summary.outcome, result.summary.reason) == ("degraded", "out of order")
+
+
+@pytest.mark.parametrize("include", [True, False])
+async def test_blocks_end_at_a_stop_string(include: bool) -> None:
+    made = table(script={"say": ("<think>a. b</think>cd. e", "<think>a. c</think>cd. f")})
+    await made.start()
+    told = Told()
+    one = asked(
+        made, {"samples": 3, "block": 20}, think=requests.think(made.tokenizer), prompt="say",
+        monitors={"told": told}, stop=(".",), include_stop=include,
+    )  # fmt: skip
+    result = await whole(one)
+    shown = "cd." if include else "cd"
+    assert (result.content, result.finish) == (shown, "stop")
+    assert set(told.read) <= {("a. b", shown), ("a. c", shown)}
+    # Two markers, the thinking and three characters.
+    assert result.usage.generated_tokens == made.figures()["tokens_sampled"] == 3 * 9
+
+
+async def test_the_full_trace_holds_every_block(engine: TableEngine) -> None:
+    result = await whole(asked(engine, {"samples": 3, "block": 4}, trace=TraceLevel.FULL))
+    for node in (result.summary.trace or {})["nodes"]:
+        assert [one["scores"] for one in node["proposed"]] == [[score] for score in node["scores"]]
+        assert node["proposed"][node["block"]]["tokens"] == node["tokens"]

@@ -134,3 +134,15 @@ async def test_a_path_s_strategy_must_be_one_the_engine_can_do(engine: TableEngi
     with pytest.raises(RequestError) as fault:
         estimate(asked(engine, path={"strategy": "extended_thinking"}))
     assert fault.value.param == "decoding.params.path.strategy"
+
+
+async def test_a_vote_counts_what_stands_before_a_stop_string() -> None:
+    made = table(script={"say": "The answer is 7. Or no, the answer is 8."})
+    await made.start()
+    fields: dict[str, Any] = {"prompt": "say", "think": None, "stop": (" Or",)}
+    result = await whole(
+        request(made, "parallel_thinking", {"paths": 2, "early_stop": False}, **fields)
+    )
+    assert (result.summary.fields["winner"], result.summary.fields["votes"]) == ("7", {"7": 2.0})
+    assert (result.content, result.finish) == ("The answer is 7.", "stop")
+    assert result.usage.generated_tokens == 2 * len("The answer is 7. Or")

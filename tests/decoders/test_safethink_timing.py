@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from decoders.core.base import Budget
 from engines.base import Sampling
 from monitors.core.base import Message, MonitorError, Score, Stage
-from tests.decoders.test_safethink import asked, jittered, run_on
+from tests.decoders.test_safethink import PLAN, SAFE, asked, jittered, run_on
 from tests.fakes.guard import WordGuard
+from tests.fakes.requests import request, table
 
 SYLLABLES = ("o", "mb", "e", "a", "ti", "x")
 TOLD = (
@@ -80,3 +82,20 @@ async def test_pace_changes_nothing(start: int) -> None:
         assert len(found) == 1, (seed, fields, found)
         steered += int(told.get("steered_steps", 0))
     assert steered > 3
+
+
+async def test_a_path_samples_ahead_only_what_its_own_part_of_the_budget_covers() -> None:
+    told = set()
+    said = PLAN.replace("more", "more\n\n" * 30)
+    params = {"max_steered_steps": 3, "max_resamples": 1}
+    budget = Budget(max_generated_tokens=32 * 60)
+    for delay in (0.0, 0.1):
+        engine, guard = table(script={"hello": said, "safely": SAFE}), WordGuard("bad", delay=delay)
+        one = request(
+            engine, "parallel_thinking",
+            {"paths": 32, "path": {"strategy": "safethink", "params": params}},
+            monitors={"g": guard}, max_tokens=200, budget=budget,
+        )  # fmt: skip
+        result = await run_on(engine, one)
+        told.add((result.finish, result.summary.outcome, result.reasoning, result.content))
+    assert [finish for finish, *_ in told] == ["stop"]

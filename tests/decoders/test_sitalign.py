@@ -9,7 +9,7 @@ import pytest
 
 from decoders.core.base import Budget, DecodeRequest, RequestError, TraceLevel
 from decoders.core.run import estimate
-from engines.base import Sampling
+from engines.base import Capability, Sampling
 from engines.drawing import log_softmax
 from engines.table import TableEngine, spell
 from monitors.core.base import Calibration, Monitor
@@ -134,24 +134,25 @@ async def test_the_finished_text_is_judged(engine: TableEngine) -> None:
     assert "satisfied" not in unjudged.summary.fields
 
 
+@pytest.mark.parametrize("include", [True, False])
 @pytest.mark.parametrize("block", [1, 4])
-async def test_a_stop_string_ends_the_text_that_is_judged(engine: TableEngine, block: int) -> None:
+async def test_a_stop_string_ends_the_text_that_is_judged(
+    engine: TableEngine, block: int, include: bool
+) -> None:
+    """Also where it ends in the middle of a token or of a block."""
+    stops = tuple("aeiou")
+    sampling = Sampling(temperature=1.0, logprobs=0, ignore_eos=True)
     params = {**TWO, "utility": "prefix_reward", "block": block}
-    fields: dict[str, Any] = {
-        "sampling": Sampling(temperature=1.0, logprobs=0, ignore_eos=True),
-        "seed": 5,
-    }
-    free = await whole(asked(engine, params, **fields))
-    stop = free.content[5]
-    cut = await whole(asked(engine, params, stop=(stop,), include_stop=True, **fields))
-    assert cut.content == free.content[: free.content.index(stop) + 1]
-    # To the end of the token in which the stop string ended, which may be a long one.
-    text = engine.tokenizer.decode(said(cut))
-    assert text.startswith(cut.content)
-    scores = [mark(text, name) for name in ("good", "safe", "short")]
+    fields: dict[str, Any] = {"sampling": sampling, "include_stop": include, "seed": 1}
+    one = asked(engine, params, stop=stops, **fields)
+    cut = await whole(one)
+    assert estimate(one).monitor_calls >= cut.usage.monitor_calls
+    assert cut.finish == "stop"
+    before = cut.content[:-1] if include else cut.content
+    assert before and not set(before) & set(stops)
+    scores = [mark(cut.content, name) for name in ("good", "safe", "short")]
     assert cut.summary.fields["rewards"] == scores
     assert cut.summary.fields["satisfied"] == [scores[1] >= 0.5, scores[2] >= 0.3]
-    assert estimate(asked(engine, params, **fields)).monitor_calls >= cut.usage.monitor_calls
 
 
 async def test_what_draws_a_certified_policy_otherwise_is_told(engine: TableEngine) -> None:
@@ -184,6 +185,35 @@ async def test_blocks_are_drawn_whole(engine: TableEngine) -> None:
     assert {len(node["tokens"]) for node in steps(result)[:-1]} <= {4}
     assert len(result.logprobs) == result.usage.committed_tokens
     assert result.usage.generated_tokens <= estimate(one).generated_tokens
+
+
+@pytest.mark.parametrize("block", [1, 3])
+async def test_the_full_trace_holds_what_was_proposed(engine: TableEngine, block: int) -> None:
+    params = {**TWO, "utility": "prefix_reward", "block": block, "candidates": 4}
+    sampling = Sampling(temperature=1.0)
+    full = await whole(asked(engine, params, sampling=sampling, trace=TraceLevel.FULL))
+    done: list[int] = []
+    for node in steps(full):
+        assert len(node["proposed"]) <= 4
+        for one in node["proposed"]:
+            text = engine.tokenizer.decode([*done, *one["tokens"]]).lstrip()
+            assert one["scores"] == [mark(text, name) for name in ("good", "safe", "short")]
+        [chosen, *_] = [one for one in node["proposed"] if one["tokens"] == node["tokens"]]
+        assert chosen["scores"][0] == node["utility"][0]
+        done += node["tokens"]
+
+
+async def test_without_log_probabilities_only_blocks_are_chosen() -> None:
+    made = table(script={})
+    made.capabilities = frozenset({Capability.GENERATE, Capability.SEED})
+    await made.start()
+    fields: dict[str, Any] = {"sampling": Sampling(temperature=1.0)}
+    with pytest.raises(RequestError) as caught:
+        estimate(asked(made, {}, **fields))
+    assert caught.value.param == "decoding.params.block"
+    blocks = asked(made, {"utility": "prefix_reward", "block": 3}, **fields)
+    assert estimate(blocks).rows > 1
+    assert (await whole(blocks)).usage.committed_tokens
 
 
 async def test_over_an_ensemble_the_base_is_tilted() -> None:

@@ -1,6 +1,7 @@
 """The reference engine's own: loading, refusing, ending; and transformers' own generation."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from engines import checkpoints, reference
 from engines.base import EngineDeadError, EngineError, Finish, Sampling, UnsupportedError
 from engines.reference import ReferenceEngine, build
 from engines.table import byte_tokenizer
@@ -81,6 +83,30 @@ async def test_stopping_ends_running_calls(engine: ReferenceEngine) -> None:
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(one, EngineDeadError) for one in ended), ended
     assert engine.running == 0
+    with pytest.raises(EngineDeadError):
+        await engine.check()
+
+
+async def test_stopping_in_the_middle_of_a_load_leaves_nothing_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = build("slow", {"kind": "reference", "model": str(folder)})
+    loading, go = threading.Event(), threading.Event()
+
+    def held(*args: Any, **more: Any) -> Any:
+        loading.set()
+        assert go.wait(10)
+        return checkpoints.loaded(*args, **more)
+
+    monkeypatch.setattr(reference, "loaded", held)
+    start = asyncio.create_task(engine.start())
+    assert await asyncio.to_thread(loading.wait, 10)
+    start.cancel()
+    await asyncio.wait([start])
+    stop = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0)
+    go.set()
+    await stop
     with pytest.raises(EngineDeadError):
         await engine.check()
 

@@ -128,7 +128,7 @@ async def test_leaving_closes_the_connection(engine: RemoteEngine, upstream: Scr
     assert engine.running == 1
     await deltas.aclose()
     assert engine.running == 0
-    assert await asyncio.to_thread(upstream.left.wait, 1.0)
+    assert await asyncio.to_thread(upstream.left.wait, 10.0)
 
 
 async def test_stopping_ends_running_calls(engine: RemoteEngine, upstream: Scripted) -> None:
@@ -158,13 +158,40 @@ async def test_stopping_ends_calls_that_only_begin(
     assert engine.running == 0
 
 
+@pytest.mark.parametrize("turns", range(40))
+async def test_leaving_at_any_moment_closes_the_connection(
+    engine: RemoteEngine, upstream: Scripted, turns: int
+) -> None:
+    upstream.answers["/v1/completions"] = (200, [chunk("a", [64])])
+    upstream.hold = True
+    before = len(upstream.asked)
+    task = asyncio.create_task(whole(engine, [1], GREEDY, 9))
+    for _ in range(turns):
+        await asyncio.sleep(0.0001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert engine.running == 0
+    if len(upstream.asked) > before:
+        assert await asyncio.to_thread(upstream.left.wait, 10.0)
+
+
+async def test_one_that_cannot_be_reached_is_lost(engine: RemoteEngine, upstream: Scripted) -> None:
+    upstream.end()
+    with pytest.raises(EngineDeadError, match="far"):
+        await whole(engine, [1], GREEDY, 9)
+    with pytest.raises(EngineDeadError, match="far"):
+        await engine.next_logprobs([1], 2)
+
+
 async def test_a_silent_upstream_times_out(upstream: Scripted, folder: str) -> None:
-    engine = named(upstream, folder, engine_args={"timeout_s": 0.2})
+    engine = named(upstream, folder, engine_args={"timeout_s": 1.0})
     await engine.start()
     upstream.answers["/v1/completions"] = (200, [chunk("a", [64])])
     upstream.hold = True
-    with pytest.raises(EngineError, match="far"):
+    with pytest.raises(EngineError, match="far") as slow:
         await whole(engine, [1], GREEDY, 9)
+    assert not isinstance(slow.value, EngineDeadError), "it is there and may only be slow"
     await engine.stop()
 
 

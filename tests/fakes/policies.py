@@ -74,11 +74,31 @@ class JitteredPool(Jittered, Pool):
 
 
 class FaultyPool(Pool):
-    """A pool in which every rule fails: the first member speaks in its place."""
+    """A pool in which rules fail: the first member speaks in their place.
+
+    Those in `failing`, None for all, `after` so many tokens of a request.
+    """
+
+    def __init__(self, failing: frozenset[str] | None = None, after: int = 0) -> None:
+        super().__init__("table", Spec(script={}))
+        self.failing, self.after = failing, after
 
     async def _ruled(
         self, prefix: Sequence[int], sampling: Sampling, limit: int
     ) -> AsyncGenerator[Delta, None]:
+        assert sampling.rule is not None
+        sound, ended = self.after, False
+        if self.failing is not None and sampling.rule.name not in self.failing:
+            sound = limit
+        if sound:
+            async with aclosing(super()._ruled(prefix, sampling, min(limit, sound))) as deltas:
+                async for delta in deltas:
+                    prefix = [*prefix, *delta.tokens]
+                    ended = limit <= sound or delta.finish is Finish.STOP
+                    yield delta if ended else replace(delta, finish=None)
+            if ended:
+                return
+            limit -= sound
         alone = TableEngine.generate(self, prefix, sampling.but(rule=None), limit)
         async with aclosing(alone) as deltas:
             async for delta in deltas:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +16,7 @@ class Scripted:
     """Status and body per path; a list of bodies is streamed as events, bytes go as they are.
 
     `asked` collects the headers and body of every request; `hold` keeps streams open at their end.
+    `end` closes the port.
     """
 
     url: str = ""
@@ -23,6 +24,7 @@ class Scripted:
     asked: list[tuple[str, Mapping[str, str], Any]] = field(default_factory=list)
     hold: bool = False
     left: threading.Event = field(default_factory=threading.Event)
+    end: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -69,9 +71,14 @@ def scripted() -> Iterator[Scripted]:
     script.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    try:
-        yield script
-    finally:
+
+    def end() -> None:
         script.hold = False
         server.shutdown()
         server.server_close()
+
+    script.end = end
+    try:
+        yield script
+    finally:
+        end()

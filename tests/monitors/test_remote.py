@@ -1,5 +1,6 @@
 """Remote guards against a real small server, and against our own moderations endpoint."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -180,13 +181,25 @@ async def test_a_server_that_is_not_there(upstream: Scripted) -> None:
         await asked(unasked, "answer")
 
 
+@pytest.mark.parametrize("turns", range(12))
+async def test_stopping_ends_calls_that_only_begin(upstream: Scripted, turns: int) -> None:
+    upstream.answers[PATH] = 200, []
+    upstream.hold = True
+    async with started(upstream, health=None) as monitor:
+        call = asyncio.create_task(asked(monitor, "answer"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with pytest.raises(MonitorError, match="far"):
+        await asyncio.wait_for(call, 10.0)
+
+
 async def test_a_slow_server_times_out(upstream: Scripted) -> None:
     upstream.answers[PATH] = 200, []
     upstream.hold = True
     async with started(upstream, timeout_s=0.2) as monitor:
         with pytest.raises(MonitorError, match=r"longer than 0\.2 s"):
             await asked(monitor, "answer")
-        assert upstream.left.wait(2), "the connection is closed"
+        assert upstream.left.wait(10), "the connection is closed"
 
 
 @pytest.mark.parametrize(

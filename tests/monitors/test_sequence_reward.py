@@ -192,3 +192,40 @@ async def test_a_checkpoint_that_is_no_reward_is_refused(tmp_path: Path) -> None
         await started(write_reward(tmp_path, labels=3))
     with pytest.raises(MonitorError, match="could not be loaded"):
         await started(tmp_path / "nowhere")
+
+
+async def test_it_can_start_again(folder: Path) -> None:
+    reward = await started(folder)
+    before = await reward.score(ASKED, ["4"], Stage.ANSWER)
+    await reward.stop()
+    with pytest.raises(MonitorError, match="not loaded"):
+        await reward.score(ASKED, ["4"], Stage.ANSWER)
+    await reward.start()
+    assert await reward.score(ASKED, ["4"], Stage.ANSWER) == before
+    await reward.stop()
+
+
+async def test_stopping_in_the_middle_of_a_load_leaves_nothing_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading, go, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def held(source: Local, load: Any = Local._load) -> Any:
+        loading.set()
+        assert go.wait(10)
+        try:
+            return load(source)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Local, "_load", held)
+    monitor = build("tiny", {"kind": "sequence_reward", "model": str(folder)})
+    start = asyncio.create_task(monitor.start())
+    assert await asyncio.to_thread(loading.wait, 10)
+    start.cancel()
+    await asyncio.wait([start])
+    await monitor.stop()
+    go.set()
+    assert await asyncio.to_thread(ended.wait, 10)
+    with pytest.raises(MonitorError, match="not loaded"):
+        await monitor.check()

@@ -137,6 +137,40 @@ async def test_a_deadline_in_the_queue_is_503_and_lets_the_next_in() -> None:
     await crowd.go("b")
 
 
+async def test_the_wait_is_told_of_whoever_came_to_the_queue() -> None:
+    now = 0.0
+    admission = Admission(Limits(rows=1, branches=1, queue=1), clock=lambda: now)
+    told: list[float] = []
+    late = asyncio.get_running_loop().time() + 0.02
+
+    async def come(deadline: float | None = None) -> None:
+        async with admission.admit(cost(1), deadline=deadline, waited=told.append):
+            pass
+
+    await come()
+    async with admission.admit(cost(1)):
+        waiting = asyncio.create_task(come(late))
+        await settle()
+        with refused(503):
+            await come()
+        now = 2.0
+        with refused(503):
+            await waiting
+    assert told == [0.0, 2.0], "let in at once, given up in the queue; not what was refused at once"
+
+
+async def test_the_rows_of_others_leave_room_for_its_own() -> None:
+    admission = Admission(Limits(rows=16, branches=16))
+    crowd = Crowd(admission)
+    assert admission.beside(4) == 0
+    await crowd.come("a", 10)
+    assert admission.beside(4) == 10
+    await crowd.come("b", 6)
+    assert admission.beside(4) == 12, "it is let in when four rows are free"
+    for name in "ab":
+        await crowd.go(name)
+
+
 async def test_who_goes_away_while_waiting_leaves_no_trace() -> None:
     admission = Admission(Limits(rows=2, branches=2))
     crowd = Crowd(admission)

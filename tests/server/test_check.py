@@ -5,7 +5,9 @@ from textwrap import dedent
 
 import pytest
 
+from decoders.core import registry as strategies
 from server.check import faults, json_schema
+from server.settings.crosscheck import JUDGES
 
 GOOD = """\
 engines:
@@ -99,6 +101,85 @@ def test_one_fault(tmp_path: Path, after: str, line: str, key: str, says: str) -
         expected += 1  # the second of the two
     assert fault[:2] == (expected, key)
     assert says in fault[2]
+
+
+OTHERS = """\
+engines:
+  a: {{kind: table}}
+  v: {{kind: vllm, model: x}}
+  d: {{kind: diffusion, model: x}}
+  far: {{kind: remote, url: "http://x", model: x, tokenizer: x, retokenize: true}}
+  e: {{kind: ensemble, members: {{p: x, q: y}}, rewards: {{r: {{member: p, reference: q}}}}}}
+monitors:
+  m: {{kind: verifier, check: {{kind: regex, pattern: "x"}}}}
+models:
+  other: {{engine: a}}
+  one:
+    engine: {engine}
+    presets:
+      p: {{strategy: {strategy}, params: {params}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("engine", "strategy", "params", "key", "says"),
+    [
+        ("v", "collab", "{target: n}", "params.target", "no monitor 'n'"),
+        ("v", "sitalign", "{primary: n}", "params.primary", "no monitor 'n'"),
+        ("v", "sitalign", "{primary: m, constrained: [m, n], thresholds: [0, 0]}",
+         "params.constrained[1]", "no monitor 'n'"),
+        ("v", "collab", "{target: m, models: [other, nobody]}", "params.models[1]",
+         "no model 'nobody'"),
+        ("v", "parallel_thinking", "{path: {strategy: safethink, params: {monitor: n}}}",
+         "params.path.params.monitor", "no monitor 'n'"),
+        ("v", "parallel_thinking", "{path: {strategy: safethink, params: {late: maybe}}}",
+         "params.path.params.late", "'accept'"),
+        ("v", "parallel_thinking", "{path: {strategy: safethnk}}", "params.path.strategy",
+         "did you mean 'safethink'"),
+        ("v", "parallel_thinking", "{path: {strategy: hex}}", "params.path.strategy",
+         "lacks diffusion"),
+        ("v", "hex", "{}", "strategy", "lacks diffusion"),
+        ("v", "mod", "{}", "strategy", "lacks rules"),
+        ("a", "genarm", "{}", "strategy", "lacks rules"),
+        ("d", "plain", "{}", "strategy", "lacks generate"),
+        ("far", "args", "{monitor: m}", "strategy", "lacks logprobs"),
+    ],
+)  # fmt: skip
+def test_a_preset_that_can_never_work(
+    tmp_path: Path, engine: str, strategy: str, params: str, key: str, says: str
+) -> None:
+    [fault] = found(tmp_path, OTHERS.format(engine=engine, strategy=strategy, params=params))
+    assert fault[:2] == (14, f"models.one.presets.p.{key}")
+    assert says in fault[2]
+
+
+@pytest.mark.parametrize(
+    ("engine", "strategy", "params"),
+    [
+        ("e", "collab", "{utility: implicit, target: r}"),
+        ("e", "sitalign", "{utility: implicit, primary: r, constrained: [r], thresholds: [0]}"),
+        ("e", "mod", "{}"),
+        ("d", "hex", "{}"),
+        ("a", "args", "{monitor: m}"),
+        ("a", "collab", "{target: m, models: [one, other], block: 4, alpha: 0}"),
+        ("a", "sitalign",
+         "{primary: {kind: regex, pattern: x}, constrained: [m], thresholds: [0]}"),
+        ("a", "parallel_thinking",
+         "{weights: m, path: {strategy: safethink, params: {monitor: m}}}"),
+    ],
+)  # fmt: skip
+def test_a_preset_that_can_work(tmp_path: Path, engine: str, strategy: str, params: str) -> None:
+    assert found(tmp_path, OTHERS.format(engine=engine, strategy=strategy, params=params)) == []
+
+
+def test_every_parameter_that_names_a_monitor_is_looked_up() -> None:
+    judges = {
+        name
+        for strategy in strategies.names()
+        for name, field in strategies.find(strategy).options.model_fields.items()
+        if name == "monitor" or "monitors.verifier" in str(field.annotation)
+    }
+    assert judges == set(JUDGES)
 
 
 def test_a_valid_file_has_none(tmp_path: Path) -> None:

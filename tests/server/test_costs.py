@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from decoders.core.base import DecodeRequest, Estimate
+from decoders.core.base import Budget, DecodeRequest, Estimate
 from engines.base import Sampling
 from server.costs import ENOUGH, KEPT, Costs, Expected, typical
 from tests.fakes.requests import request, table
@@ -91,6 +91,31 @@ def test_settings_are_apart_and_new_ones_begin_with_their_kind() -> None:
         costs.learn(warm, BOUND, 100, 1.0)
     assert costs.expect(warm, BOUND).generated_tokens == pytest.approx(100)
     assert costs.expect(asked(sampling=Sampling(temperature=0.0)), BOUND).seen == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sampling": Sampling(ignore_eos=True)},
+        {"sampling": Sampling(min_tokens=300)},
+        {"budget": Budget(max_generated_tokens=5)},
+    ],
+)
+def test_what_ends_otherwise_is_another_kind(fields: dict[str, Any]) -> None:
+    costs = Costs()
+    for _ in range(64):
+        costs.learn(asked(**fields), BOUND, 400, 1.0)
+    assert costs.expect(asked(), BOUND).seen == 0
+    assert costs.expect(asked(**fields), BOUND).seen == 64
+
+
+def test_an_end_at_a_stop_is_not_taken_for_one_without() -> None:
+    costs = Costs()
+    for _ in range(ENOUGH):
+        costs.learn(asked(), BOUND, 400, 1.0)
+        costs.learn(asked(stop=(".",)), BOUND, 20, 1.0)
+    assert costs.expect(asked(), BOUND).generated_tokens == pytest.approx(400)
+    assert costs.expect(asked(stop=(".",)), BOUND).generated_tokens == pytest.approx(20)
 
 
 def test_it_never_exceeds_the_bound() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from decoders.core.base import RequestError
+from decoders.core.base import LimitError, RequestError
 from engines.base import BoundaryError, EngineBusyError, EngineDeadError
 from engines.table import Spec as TableSpec
 from engines.table import TableEngine
@@ -112,10 +112,64 @@ async def test_a_failed_lazy_start_is_a_boundary_fault_and_not_tried_by_everyone
             with pytest.raises(EngineDeadError, match="no weights here"):
                 await fleet.serve("org/slow@v1")
         assert lazy.starts == 1
-        assert fleet.ready().reasons == ["b is down: no weights here"]
+        assert fleet.ready().as_dict()["engines"] == {"a": "ready", "b": "down"}
+        assert fleet.ready().ready, "lazy ones do not count"
         monkeypatch.setattr("server.slot.AGAIN", 0.0)
         await fleet.serve("org/slow@v1")
-        assert fleet.ready().ready
+        assert fleet.ready().engines["b"] is State.READY
+
+
+class Held(TableEngine):
+    """A table that loads until it is let go."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, TableSpec())
+        self.starts, self.go = 0, asyncio.Event()
+
+    async def start(self) -> None:
+        self.starts += 1
+        await self.go.wait()
+        await super().start()
+
+
+async def test_a_lazy_engine_that_loads_leaves_the_server_ready(
+    settings: Settings, fleet_of: Made
+) -> None:
+    lazy = Held("b")
+    async with running(fleet_of(settings, engines={"b": lazy})) as fleet:
+        waiting = asyncio.create_task(fleet.serve("org/slow@v1"))
+        await until(lambda: lazy.starts == 1)
+        now = fleet.ready()
+        assert (now.engines["b"], now.ready, list(now.reasons)) == (State.STARTING, True, [])
+        lazy.go.set()
+        assert (await waiting).engine is lazy
+
+
+async def test_nobody_waits_for_a_load_past_the_deadline(
+    settings: Settings, fleet_of: Made
+) -> None:
+    lazy = Held("b")
+    async with running(fleet_of(settings, engines={"b": lazy})) as fleet:
+        patient = asyncio.create_task(fleet.serve("org/slow@v1"))
+        for due in (asyncio.get_running_loop().time() + 0.02, 0.0):
+            with pytest.raises(LimitError, match="deadline"):
+                await fleet.serve("org/slow@v1", due)
+        lazy.go.set()
+        assert (await patient).engine is lazy, "the load went on"
+        assert (await fleet.serve("org/slow@v1", 0.0)).engine is lazy
+        assert lazy.starts == 1
+
+
+async def test_a_drain_sends_away_who_waits_for_a_load(settings: Settings, fleet_of: Made) -> None:
+    lazy = Held("b")
+    async with running(fleet_of(settings, engines={"b": lazy})) as fleet:
+        waiting = [asyncio.create_task(fleet.serve("org/slow@v1")) for _ in range(2)]
+        await until(lambda: lazy.starts == 1)
+        fleet.drain()
+        for one in (*waiting, fleet.serve("org/slow@v1")):
+            with pytest.raises(LimitError, match="shutting down"):
+                await one
+        assert (await fleet.serve("mini")).engine is fleet.engines["a"]
 
 
 async def test_a_dead_engine_is_seen_within_half_a_second(
@@ -345,6 +399,43 @@ def test_members_that_cannot_be_built_are_named(fleet_of: Made) -> None:
         fleet_of(made_of(both=["c"]))
     with pytest.raises(ValueError, match=r"monitors\.\w\.members: made of itself"):
         fleet_of(made_of(a=["b"], b=["a"]))
+
+
+class Unloaded(Told):
+    """Can answer once it is started."""
+
+    loaded = False
+
+    async def start(self) -> None:
+        self.loaded = True
+
+    async def check(self) -> None:
+        if not self.loaded:
+            raise MonitorError("not loaded")
+
+
+async def test_an_ensemble_can_answer_while_a_lazy_member_is_cold(fleet_of: Made) -> None:
+    settings = Settings.model_validate(
+        {
+            "monitors": {
+                "late": {"kind": "verifier", "lazy": True},
+                "here": {"kind": "verifier"},
+                "both": {"kind": "ensemble", "members": ["late", "here"]},
+            }
+        }
+    )
+    late, here = Unloaded(), Unloaded()
+    late.name, here.name = "late", "here"
+    async with running(fleet_of(settings, monitors={"late": late, "here": here})) as fleet:
+        both = fleet.monitors["both"]
+        await both.check()
+        assert not late.loaded
+        await both.score([], ["x"], Stage.ANSWER)
+        assert late.loaded
+        await both.check()
+        late.loaded = False
+        with pytest.raises(MonitorError, match="not loaded"):
+            await both.check()
 
 
 async def test_a_warning_at_the_start_is_logged_and_stops_nothing(fleet_of: Made) -> None:

@@ -43,7 +43,17 @@ def test_the_page_is_made_from_the_code() -> None:
 
 
 def test_exactly_the_documented_names_are_exported(metrics: Metrics) -> None:
-    metrics.observe(record(first_token=0.1, seconds=0.5, aborted=True, expected=1.0, held=2.0))
+    metrics.observe(
+        record(
+            first_token=0.1,
+            stream=True,
+            seconds=0.5,
+            waited=0.0,
+            aborted=True,
+            expected=1.0,
+            held=2.0,
+        )
+    )
     metrics.monitor_call(Call("seven", 0.01, tokens=7))
     text = metrics.render()[0].decode()
     exported = {(f.name, f.type) for f in text_string_to_metric_families(text)}
@@ -52,7 +62,7 @@ def test_exactly_the_documented_names_are_exported(metrics: Metrics) -> None:
 
 
 def test_a_request_is_counted(metrics: Metrics) -> None:
-    metrics.observe(record(first_token=0.1, seconds=0.5, waited=0.2))
+    metrics.observe(record(first_token=0.1, stream=True, seconds=0.5, waited=0.2))
     found = samples(metrics)
     what = '{model="mini",strategy="plain"}'
     counted = '{endpoint="chat",model="mini",outcome="complete",status="200",strategy="plain"}'
@@ -64,6 +74,17 @@ def test_a_request_is_counted(metrics: Metrics) -> None:
     assert found[f"satisfice_first_token_seconds_sum{what}"] == pytest.approx(0.1)
     assert found[f"satisfice_token_seconds_sum{what}"] == pytest.approx(0.2)
     assert found["satisfice_queue_wait_seconds_sum"] == pytest.approx(0.2)
+
+
+def test_only_what_was_in_the_queue_waited_and_only_streams_have_a_first_token(
+    metrics: Metrics,
+) -> None:
+    for waited in (0.0, 0.3, None):
+        metrics.observe(record(first_token=0.1, seconds=0.5, waited=waited))
+    found = samples(metrics)
+    assert found["satisfice_queue_wait_seconds_count"] == 2
+    assert found["satisfice_queue_wait_seconds_sum"] == pytest.approx(0.3)
+    assert not any(name.startswith("satisfice_first_token_seconds_count") for name in found)
 
 
 def test_costs_are_held_against_what_was_expected_of_those_that_ended(metrics: Metrics) -> None:

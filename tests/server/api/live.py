@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +12,13 @@ import uvicorn
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 
+from engines.base import Engine
 from engines.table import TableEngine, build
 from monitors.core.base import Monitor
 from monitors.verifier import Regex, from_spec
 from server.app import create_app
 from server.fleet import Fleet
+from server.serve import Server
 from server.settings.spec import (
     EngineSpec,
     Limits,
@@ -67,6 +69,7 @@ class Live:
 
     url: str
     app: FastAPI
+    server: Server
     engine: TableEngine
     http: httpx.AsyncClient
     client: AsyncOpenAI
@@ -117,16 +120,23 @@ def fault(response: httpx.Response, status: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running(
-    own: Settings, table: TableEngine | None = None, monitor: Monitor | None = None
+    own: Settings,
+    table: TableEngine | None = None,
+    monitor: Monitor | None = None,
+    others: Mapping[str, Engine] | None = None,
 ) -> AsyncIterator[Live]:
-    """Starts a server for `own` and stops it; `monitor` stands in for the one that wants a 7."""
+    """Starts a server for `own` and stops it; `monitor` stands in for the one that wants a 7.
+
+    `others` stand in for engines besides `table`.
+    """
     table = table or engine()
     seven = monitor or from_spec(Regex(kind="regex", pattern="7"))
-    app = create_app(own, Fleet(own, engines={"table": table}, monitors={"seven": seven}))
+    engines = {"table": table, **(others or {})}
+    app = create_app(own, Fleet(own, engines=engines, monitors={"seven": seven}))
     config = uvicorn.Config(
         app, port=0, access_log=False, log_config=None, lifespan="on", timeout_graceful_shutdown=1
     )
-    server = uvicorn.Server(config)
+    server = Server(config, app.state.service, own.server.drain_s)
     server.capture_signals = nullcontext  # type: ignore[method-assign, assignment]  # they are pytest's
     task = asyncio.create_task(server.serve())
     while not server.started:
@@ -136,7 +146,7 @@ async def running(
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url, timeout=20) as http:
         client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
-        yield Live(url, app, table, http, client)
+        yield Live(url, app, server, table, http, client)
         await client.close()
     server.should_exit = True
     await task

@@ -65,6 +65,26 @@ async def test_everything_ends_with_the_client(
     assert slow.app.state.service.admission.running == 0
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_it_was_given_is_counted(slow: Live, stream: bool) -> None:
+    registry, what = slow.app.state.service.metrics.registry, {"model": "tab", "strategy": "plain"}
+
+    def counted() -> dict[str, float]:
+        kinds = ("aborted_requests", "generated_tokens", "committed_tokens", "discarded_tokens")
+        names = {kind: f"satisfice_{kind}_total" for kind in kinds}
+        return {kind: registry.get_sample_value(name, what) or 0 for kind, name in names.items()}
+
+    before, sampled = counted(), slow.engine.figures()["tokens_sampled"]
+    body = {**ENDLESS, "stream": stream}
+    await vanish(slow, body, lambda: slow.engine.figures()["tokens_sampled"] >= sampled + 20)
+    await until(lambda: counted()["aborted_requests"] > before["aborted_requests"])
+    spent = {kind: value - before[kind] for kind, value in counted().items()}
+    assert spent["generated_tokens"] >= 20
+    given, lost = spent["committed_tokens"], spent["discarded_tokens"]
+    assert given + lost == spent["generated_tokens"]
+    assert (given >= 19) if stream else (given == 0)
+
+
 async def test_two_hundred_vanish_and_nothing_is_left(slow: Live) -> None:
     bodies = [{**ENDLESS, "stream": i % 2 == 0, "n": 1 + i % 3} for i in range(200)]
     admission = slow.app.state.service.admission

@@ -1,16 +1,29 @@
 """Text completions: prompts in every form, echo, log-probabilities, streams."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from engines.table import byte_tokenizer
+from engines.base import TokenLogprob
+from engines.table import TableEngine, byte_tokenizer
 from tests.fakes.requests import SINGLE
-from tests.server.api.live import Live, chunks, fault
+from tests.server.api.live import Live, chunks, engine, fault, running, settings
 
 IDS = byte_tokenizer()
 TAKEN = [name for name in SINGLE if name != "extended_thinking"]  # that one needs a chat
+
+
+class Reader(TableEngine):
+    """Counts how often a prompt was read for its log-probabilities."""
+
+    reads = 0
+
+    async def prompt_logprobs(self, prompt: Sequence[int], top: int) -> list[TokenLogprob | None]:
+        """As the table says."""
+        self.reads += 1
+        return await super().prompt_logprobs(prompt, top)
 
 
 def folded(events: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -109,6 +122,69 @@ async def test_a_loglikelihood_is_that_of_the_engine(live: Live, max_tokens: int
 async def test_prompt_logprobs_stand_in_each_choice(live: Live) -> None:
     answer = (await live.text(prompt=["ab", "abc"], prompt_logprobs=2, max_tokens=1)).json()
     assert [len(choice["prompt_logprobs"]) for choice in answer["choices"]] == [2, 3]
+
+
+READS: list[tuple[dict[str, Any], int, int]] = [
+    ({"echo": True, "logprobs": 1, "max_tokens": 0}, 1, 0),
+    ({"echo": True, "logprobs": 1, "max_tokens": 0, "n": 4, "temperature": 1}, 1, 0),
+    ({"echo": True, "logprobs": 1, "max_tokens": 2, "prompt": ["ab", "abc"], "n": 2}, 2, 4),
+    ({"echo": True, "logprobs": 3, "max_tokens": 1, "prompt_logprobs": 1}, 1, 1),
+    ({"prompt_logprobs": 0, "max_tokens": 1, "n": 2}, 1, 2),
+    ({"echo": True, "max_tokens": 0}, 0, 0),
+]
+
+
+@pytest.mark.parametrize(("fields", "reads", "answers"), READS, ids=str)
+async def test_a_prompt_is_read_once_and_that_is_booked(
+    fields: dict[str, Any], reads: int, answers: int
+) -> None:
+    table = Reader.__new__(Reader)
+    table.__dict__.update(engine().__dict__)
+    async with running(settings(), table) as live:
+        body = {"seed": 1, "ignore_eos": True, **fields}
+        most = (await live.text(decoding={"dry_run": True}, **body)).json()
+        answer = (await live.text(**body)).json()
+    assert table.reads == reads
+    assert answer["usage"]["decoding"]["engine_requests"] == reads + answers
+    assert most["estimate"]["engine_requests"] >= reads + answers
+    width = fields.get("prompt_logprobs")
+    for choice in answer["choices"]:
+        listed = choice.get("prompt_logprobs", [])
+        assert all(len(found) in (width, (width or 0) + 1) for found in listed if found)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt_logprobs": 1},
+        {"echo": True, "logprobs": 1, "max_tokens": 0},
+        {"echo": True, "logprobs": 1},
+    ],
+    ids=str,
+)
+async def test_a_deadline_ends_the_reading_of_a_prompt(fields: dict[str, Any]) -> None:
+    async with running(settings(), engine(token_seconds=20)) as live:
+        decoding = {"budget": {"deadline_ms": 200}}
+        answer = (await live.text(decoding=decoding, **fields)).json()
+        assert live.engine.running == 0
+    [choice] = answer["choices"]
+    assert choice["finish_reason"] == "length"
+    assert choice["decoding"]["outcome"] == "budget_exhausted"
+    assert choice["decoding"]["reason"] == "deadline_ms"
+    assert choice.get("prompt_logprobs") is None
+    assert choice["text"] == ("once" if "echo" in fields else "")
+    if "echo" in fields:
+        assert choice["logprobs"]["token_logprobs"] == [None] * len(IDS.encode("once"))
+    assert answer["usage"]["decoding"]["engine_requests"] == 1
+
+
+async def test_prompts_share_one_budget_in_the_estimate_too(live: Live) -> None:
+    budget = {"max_generated_tokens": 95}
+    body = {"prompt": ["once"] * 10, "max_tokens": 100, "n": 2, "seed": 1, "ignore_eos": True}
+    dry = (await live.text(decoding={"budget": budget, "dry_run": True}, **body)).json()
+    assert (dry["estimate"]["rows"], dry["estimate"]["generated_tokens"]) == (20, 95)
+    answer = (await live.text(decoding={"budget": budget}, **body)).json()
+    assert answer["usage"]["decoding"]["generated_tokens"] == 95
 
 
 async def test_tokens_by_number(live: Live) -> None:
