@@ -12,6 +12,7 @@ finished text scores is told at the end. Of advantages (`implicit`) that is thei
 text, and a threshold is satisfied where the mean over its tokens is.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -185,7 +186,8 @@ async def sitalign(run: Run, options: SitalignOptions) -> AsyncGenerator[Commit,
         values = await estimator.worth(done, found) if len(found) > 1 else None
         best, told = found[0], dict[str, Any](state="unjudged")
         if values is not None:
-            best, told = chosen(options, chooser, found, values)
+            # In a thread, since a small alpha can take it tenths of a second.
+            best, told = await asyncio.to_thread(chosen, options, chooser, found, values)
         states[str(told["state"])] += 1
         run.tally.held_back = max(run.tally.held_back, len(best.tokens))
         summary = {"states": dict(states), **estimator.spent}

@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from engines.rules.core.base import Step, Verdict, rule
+from engines.rules.core.base import Step, Verdict, numbers, rule
 from engines.rules.core.candidates import proposed
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.divergence import MIXTURE, NONE, divergence
@@ -59,6 +59,8 @@ def collab(step: Step, asked: Collab) -> Verdict:
     cut = math.log(asked.plausible) if asked.plausible else float("-inf")
     # Also what is forbidden: it is -inf, and below any cut of a row that allows something.
     out = (values < values[..., :1] + cut) | torch.isneginf(values)
+    agents = step.normalizers[step.places(names)]
+    numbers("the agents' probabilities and utilities", agents, worth.masked_fill(out, 0.0))
     worth = worth.masked_fill(out, float("-inf"))
     places = torch.tensor([step.place(name) for name in names], device=kl.device)
     return picked(places, tokens, worth, kl)

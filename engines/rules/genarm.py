@@ -35,4 +35,4 @@ def genarm(step: Step, asked: Genarm) -> Verdict:
     row = step.of(asked.base)
     for name, alpha in zip(asked.rewards, asked.alphas, strict=True):
         row = row + alpha * step.of(step.cast.rewards[name].member)
-    return Verdict(row.masked_fill(step.forbidden, float("-inf")))
+    return Verdict(step.biased(row).masked_fill(step.forbidden, float("-inf")))

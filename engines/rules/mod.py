@@ -37,4 +37,4 @@ def mod(step: Step, asked: Mod) -> Verdict:
     members = torch.stack([step.of(name) for name in asked.policies])
     weights = torch.tensor(asked.weights, dtype=members.dtype, device=members.device)
     mixed = (weights[:, None, None] * members).sum(0)
-    return Verdict(mixed.masked_fill(step.forbidden, float("-inf")))
+    return Verdict(step.biased(mixed).masked_fill(step.forbidden, float("-inf")))

@@ -22,6 +22,6 @@ def only(step: Step, asked: Only) -> Verdict:
     """One policy speaks all the time."""
     index = step.place(asked.policy)
     # Its logits as they are: also the last digit is that of the policy alone.
-    logits = step.logits[index]
+    logits = step.biased(step.logits[index])
     speakers = torch.full((logits.shape[0],), index, dtype=torch.long, device=logits.device)
     return Verdict(logits, speakers=speakers)

@@ -59,7 +59,8 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
     """The base policy tilted to the primary reward, constrained ones kept above their bounds."""
     cast = step.cast
     place = step.place(asked.base or cast.reference or cast.members[0])
-    tokens, values = likeliest(step.logits[place], asked.candidates)
+    own = step.biased(step.logits[place])
+    tokens, values = likeliest(own, asked.candidates)
     logprobs = values - step.normalizers[place]
     gained = advantages(step, asked, tokens)
     worth = gained.double().numpy(force=True)
@@ -74,7 +75,7 @@ def sitalign(step: Step, asked: Sitalign) -> Verdict:
         chosen = tokens.gather(-1, torch.from_numpy(best).to(tokens)[:, None])[:, 0]
         states = ["satisfied" if one >= 0 else "violated" for one in margin.tolist()]
         notes = {"utility": value.tolist(), "state": states, "margin": finite(margin)}
-        return Verdict(step.logits[place], tokens=chosen, notes={**notes, **weighed})
+        return Verdict(own, tokens=chosen, notes={**notes, **weighed})
     found = answered(given, asked.solver)
     with np.errstate(divide="ignore"):
         policy = torch.from_numpy(np.log(found.policy)).to(values)

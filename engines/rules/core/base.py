@@ -23,12 +23,14 @@ class Step:
     """One step of the rows that share a rule. `logits` are [policies, rows, vocabulary].
 
     What is forbidden (banned, outside a grammar) is -inf in every policy. `greedy` says that these
-    rows are decoded at temperature 0.
+    rows are decoded at temperature 0. `bias` [rows, vocabulary] is what requests add to the logits
+    of whoever speaks, None where nothing: rewards and references are read without it.
     """
 
     cast: Cast
     logits: Tensor
     greedy: bool = False
+    bias: Tensor | None = None
 
     @cached_property
     def normalizers(self) -> Tensor:
@@ -48,6 +50,10 @@ class Step:
     def places(self, members: Sequence[str]) -> Where:
         """The same of several, as an index."""
         return where([self.place(member) for member in members], self.logits)
+
+    def biased(self, logits: Tensor) -> Tensor:
+        """Logits [..., rows, vocabulary] of who speaks, with what the requests add."""
+        return logits if self.bias is None else logits + self.bias
 
     def of(self, member: str) -> Tensor:
         """One member's natural log-probabilities, [rows, vocabulary]."""
@@ -93,6 +99,22 @@ def at(row: Tensor, tokens: Tensor) -> Tensor:
     return row.expand(*tokens.shape[:-1], -1).gather(-1, tokens)
 
 
+def biases(wanted: Sequence[Mapping[int, float]], like: Tensor) -> Tensor | None:
+    """A step's `bias` from what each row's request adds by token, as wide as `like`."""
+    if not any(wanted):
+        return None
+    found = torch.zeros_like(like)
+    for row, each in zip(found, wanted, strict=True):
+        row[list(each)] = row.new_tensor(list(each.values()))
+    return found
+
+
+def numbers(what: str, *parts: Tensor) -> None:
+    """ValueError unless all are finite: what is no number compares to nothing."""
+    if not all(bool(part.isfinite().all()) for part in parts):
+        raise ValueError(f"{what} are not all finite")
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a rule says of each row.
@@ -113,7 +135,7 @@ class Verdict:
     def spoken(self, step: Step) -> Tensor:
         """The distribution that speaks, [rows, vocabulary]. RuleFault where nobody does."""
         if self.logits is None:
-            return self.own(step.logits)
+            return step.biased(self.own(step.logits))
         if self.among is None:
             return self.logits
         row = torch.full_like(step.logits[0], float("-inf"))

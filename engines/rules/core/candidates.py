@@ -23,8 +23,8 @@ def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def proposed(step: Step, agents: Sequence[str], count: int) -> tuple[Tensor, Tensor]:
-    """The same of each agent, [agents, rows, count]."""
-    return likeliest(step.logits[step.places(agents)], count)
+    """The same of each agent as it would speak, [agents, rows, count]."""
+    return likeliest(step.biased(step.logits[step.places(agents)]), count)
 
 
 def best(logits: Tensor, count: int) -> Tensor:

@@ -21,6 +21,7 @@ from engines.rules.core.box import Floats, least_in_box
 
 TOLERANCE = 1e-3  # of a constraint's standard deviation
 STEPS = 100
+ANNEALING = 300  # steps of a state at all temperatures; one that needs more stays unsolved
 ROUNDS = 20  # of the quadratic's own solver, for the few states that need more than one
 FAR = 1e12  # standard deviations
 HALVINGS = 64  # of a temperature, at most; 40 lie between the primary's range and SHARP of it
@@ -130,7 +131,7 @@ def solved(given: Problem) -> Solution:
     hoped = np.nonzero(~_hopeless(given))[0]
     if len(hoped):
         part = given if len(hoped) == len(multipliers) else given.rows(hoped)
-        multipliers[hoped] = _descended(part, np.zeros_like(part.std), part.alphas)
+        multipliers[hoped] = _descended(part, np.zeros_like(part.std), part.alphas)[0]
     policy = given.tilted(multipliers, given.alphas)[0]
     margin = given.margin(policy)
     status = np.where(margin >= -TOLERANCE, Status.CERTIFIED, Status.UNSOLVED).astype(np.int64)
@@ -179,10 +180,12 @@ def _annealed(given: Problem) -> Floats:
     top, low = _span(given)
     alpha = np.maximum((top - low) / 2, given.alpha)[:, None]
     multipliers = np.zeros_like(given.std)
+    left = np.full(len(multipliers), ANNEALING)
     for _ in range(HALVINGS):
-        multipliers = _descended(given, multipliers, alpha, ROUNDS)
+        multipliers, taken = _descended(given, multipliers, alpha, ROUNDS, np.minimum(left, STEPS))
+        left -= taken
         # One that is never sharp enough stays unsolved.
-        if (alpha <= np.maximum(given.alpha, SHARP * (top - low)[:, None])).all():
+        if not left.any() or (alpha <= np.maximum(given.alpha, SHARP * (top - low)[:, None])).all():
             break
         alpha = np.maximum(alpha / 2, given.alpha)
     return multipliers
@@ -245,8 +248,14 @@ class Descent:
         self.value = np.where(good, value, self.value)
 
 
-def _descended(given: Problem, start: Floats, alpha: Floats, rounds: int = 1) -> Floats:
-    """Multipliers after trust-region steps from `start`; a state seen to be infeasible stops."""
+def _descended(
+    given: Problem, start: Floats, alpha: Floats, rounds: int = 1, most: Ints | int = STEPS
+) -> tuple[Floats, Ints]:
+    """Multipliers after trust-region steps from `start`, at most so many, and how many it took.
+
+    A state seen to be infeasible stops.
+    """
+    spent = np.broadcast_to(most, len(start)).copy()
     cap, least = _caps(given)
     # While alpha is above its own value the bound on g does not hold yet.
     least = np.where(alpha[:, 0] <= given.alpha, least - 1e-9 * np.abs(least), -np.inf)
@@ -255,16 +264,17 @@ def _descended(given: Problem, start: Floats, alpha: Floats, rounds: int = 1) ->
         given, np.arange(len(start)), start, alpha, np.full_like(alpha, FIRST),
         np.broadcast_to(cap[:, None], start.shape), least, *_local(given, start, alpha),
     )  # fmt: skip
-    for _ in range(STEPS):
+    for taken in range(int(spent.max()) + 1):
         ended = (now.value < now.least) | (_slope_left(now) <= TOLERANCE / 2)
+        ended |= taken >= spent[now.at]
         if ended.any():
             multipliers[now.at] = now.lam
+            spent[now.at[ended]] = taken
             now = now.rows(~ended)
         if not len(now.at):
             break
         now.stepped(rounds)
-    multipliers[now.at] = now.lam
-    return multipliers
+    return multipliers, spent
 
 
 def _local(given: Problem, multipliers: Floats, alpha: Floats) -> tuple[Floats, Floats, Floats]:

@@ -11,7 +11,7 @@ import torch
 
 from engines.base import Choice, Sampling, TokenLogprob
 from engines.drawing import Draw, Row, log_softmax
-from engines.rules.core.base import Step
+from engines.rules.core.base import Step, biases
 from engines.rules.core.cast import Cast
 from engines.rules.core.constrained import Solver, answered, argmax
 from engines.rules.core.dual import Status, problem
@@ -23,12 +23,10 @@ def ruled(
 ) -> tuple[TokenLogprob, Choice]:
     """The next token and how it came about, from each policy's logits, [vocabulary] each."""
     assert sampling.rule is not None
-    first = np.asarray(rows[0], dtype=np.float64)
-    change = np.zeros_like(first)
-    np.subtract(draw.masked(first), first, out=change, where=np.isfinite(first))
-    stacked = np.stack([row + change for row in rows])
-    logits = torch.from_numpy(stacked.astype(np.float32))[:, None]
-    step = Step(cast, logits, sampling.temperature == 0)
+    logits = torch.from_numpy(np.stack(rows).astype(np.float32))[:, None]
+    logits[..., np.isneginf(draw.masked(rows[0]))] = float("-inf")
+    bias = biases([sampling.logit_bias], logits[0])
+    step = Step(cast, logits, sampling.temperature == 0, bias)
     asked = checked(sampling.rule.name, sampling.rule.parameters, cast)
     verdict = find(sampling.rule.name).choose(step, asked)
     speaker = None if verdict.speakers is None else cast.members[int(verdict.speakers[0])]

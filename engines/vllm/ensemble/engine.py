@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.adapters import all_whole
-from engines.base import Capability, Choice, Delta, Sampling, TokenLogprob
+from engines.base import Choice, Delta, Sampling, TokenLogprob
 from engines.checks import check_generate, check_ids, check_room
 from engines.ensemble import Ensemble, agreed
 from engines.vllm import spec as plain
@@ -39,7 +39,7 @@ class VllmEnsemble(Ensemble, VllmEngine):
     """One vLLM engine that hosts all members as one model."""
 
     kind = "ensemble"
-    capabilities = VllmEngine.capabilities | {Capability.RULES}
+    capabilities = Spec.capabilities
 
     def __init__(self, name: str, spec: Spec) -> None:
         """Reads the first member's tokenizer; weights are loaded by `start`."""

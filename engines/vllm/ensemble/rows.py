@@ -7,13 +7,13 @@ reach vLLM, since that would end the engine for everybody. It knows neither of v
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from engines.rules.core.base import PolicyRule, Step, Verdict, Where, where
+from engines.rules.core.base import PolicyRule, Step, Verdict, Where, biases, where
 from engines.rules.core.cast import Cast, Parameters, RuleFault
 from engines.rules.core.registry import checked, find
 from engines.vllm.ensemble.model import Hidden
@@ -21,6 +21,7 @@ from engines.vllm.ensemble.trace import Batch, Record
 
 FIELD = "rule"  # of SamplingParams.extra_args
 GREEDY = 1e-5  # vLLM's own bound
+Group = tuple[str, str, bool, bool]
 log = logging.getLogger(__name__)
 
 
@@ -33,11 +34,12 @@ class Asked:
     greedy: bool
     trace: str
     top: int | None
+    bias: Mapping[int, float] = field(default_factory=dict)
 
     @property
-    def group(self) -> tuple[str, str, bool]:
-        """Rows of the same group are decided at once."""
-        return self.rule.name, self.parameters.model_dump_json(), self.greedy
+    def group(self) -> Group:
+        """Rows of the same group are decided at once; those without a bias pay for none."""
+        return self.rule.name, self.parameters.model_dump_json(), self.greedy, bool(self.bias)
 
     @classmethod
     def by(cls, params: Any, cast: Cast) -> Self | None:
@@ -47,7 +49,8 @@ class Asked:
             return None
         parameters = checked(given["name"], given["parameters"], cast)
         greedy = params.temperature < GREEDY
-        return cls(find(given["name"]), parameters, greedy, given["trace"], params.logprobs)
+        bias = params.logit_bias or {}
+        return cls(find(given["name"]), parameters, greedy, given["trace"], params.logprobs, bias)
 
 
 def form(params: Any) -> None:
@@ -77,7 +80,7 @@ class Row:
 
 def decide(cast: Cast, hidden: Hidden | None, logits: Tensor, rows: Sequence[Row]) -> Batch:
     """Writes what the rules say into `logits` [rows of the step, vocabulary]; gives the trace."""
-    groups: dict[tuple[str, str, bool], list[Row]] = {}
+    groups: dict[Group, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.at):
         groups.setdefault(row.asked.group, []).append(row)
     batch: Batch = []
@@ -107,7 +110,8 @@ def _decided(
         raise RuleFault("the policies' logits of this step are not at hand")
     at = where([row.at for row in rows], logits)
     asked = rows[0].asked
-    step = Step(cast, masked(hidden, logits[at], at), asked.greedy)
+    each = masked(hidden, logits[at], at)
+    step = Step(cast, each, asked.greedy, biases([row.asked.bias for row in rows], each[0]))
     verdict = asked.rule.choose(step, asked.parameters)
     _check(verdict, step)
     records = told(step, verdict, rows)
@@ -116,17 +120,16 @@ def _decided(
 
 
 def masked(hidden: Hidden, now: Tensor, at: Where) -> Tensor:
-    """All policies' logits with the bans and biases that vLLM has put on the first one's."""
+    """All policies' logits with the bans that vLLM has put on the first one's."""
     logits = hidden.logits(at)
-    now = now.float()
-    if not torch.equal(now, logits[0]):
-        logits += now - logits[0]
-        logits[0] = now
+    if not torch.equal(now.float(), logits[0]):
+        logits.masked_fill_(now.isneginf(), float("-inf"))
     return logits
 
 
 def _check(verdict: Verdict, step: Step) -> None:
     given, ids, tokens = verdict.logits, verdict.among, verdict.tokens
+    _places(verdict, step)
     shape = step.logits.shape[1:] if ids is None else ids.shape
     if given is not None and given.shape != shape:
         raise RuleFault(f"its logits are {tuple(given.shape)}, not {tuple(shape)}")
@@ -136,6 +139,25 @@ def _check(verdict: Verdict, step: Step) -> None:
         raise RuleFault("its logits are no distribution")
     if tokens is not None and bool(step.logits[0].gather(-1, tokens[:, None]).isneginf().any()):
         raise RuleFault("it settled a token that is forbidden")
+
+
+def _places(verdict: Verdict, step: Step) -> None:
+    """RuleFault unless every row has its ids and each is one that there is.
+
+    What an index out of range does on a GPU cannot be caught.
+    """
+    policies, rows, words = step.logits.shape
+    for what, ids, dims, most in (
+        ("speakers", verdict.speakers, 1, policies),
+        ("tokens", verdict.tokens, 1, words),
+        ("candidates", verdict.among, 2, words),
+    ):
+        if ids is None:
+            continue
+        if ids.dtype != torch.long or ids.dim() != dims or len(ids) != rows:
+            raise RuleFault(f"its {what} are {ids.dtype} {tuple(ids.shape)}, for {rows} rows")
+        if bool(((ids < 0) | (ids >= most)).any()):
+            raise RuleFault(f"its {what} are not all below {most}")
 
 
 def write(logits: Tensor, at: Where, verdict: Verdict, step: Step) -> None:

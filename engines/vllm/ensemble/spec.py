@@ -1,10 +1,12 @@
 """The configuration of a policy ensemble in vLLM. It loads neither vLLM nor torch."""
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from engines.base import Capability
 from engines.ensemble import EnsembleSpec
+from engines.vllm import spec as plain
 
 ALONE = ("tensor_parallel_size", "pipeline_parallel_size")
 
@@ -15,6 +17,8 @@ class Spec(EnsembleSpec):
     Members are hosted as one model, so what splits a model over devices is refused, and so are
     drafts: neither has been tried.
     """
+
+    capabilities: ClassVar = plain.Spec.capabilities | {Capability.RULES}
 
     kind: Literal["ensemble"] = "ensemble"
     engine_args: dict[str, Any] = Field(default_factory=dict, description="vLLM's own")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engines.rules.core.base import Step
+from engines.rules.core.base import Step, biases
 from engines.rules.core.candidates import likeliest
 from engines.rules.core.cast import Cast, Reward, RuleFault
 from engines.rules.core.registry import checked, find, names
@@ -44,8 +44,11 @@ class Said:
     notes: Mapping[str, Sequence[Any]]
 
 
-def said(name: str, parameters: dict[str, Any], given: Tensor, *, greedy: bool = False) -> Said:
-    step = Step(CAST, given, greedy)
+def said(
+    name: str, parameters: dict[str, Any], given: Tensor, *,
+    greedy: bool = False, bias: Mapping[int, float] | None = None,
+) -> Said:  # fmt: skip
+    step = Step(CAST, given, greedy, biases([bias or {}] * given.shape[1], given[0]))
     verdict = find(name).choose(step, checked(name, parameters, CAST))
     return Said(verdict.spoken(step), verdict.tokens, verdict.speakers, verdict.notes)
 
@@ -350,3 +353,116 @@ def test_a_row_does_not_depend_on_the_others(name: str) -> None:
         assert torch.allclose(alone.logits[0], whole.logits[row], atol=1e-5)
         if whole.tokens is not None and alone.tokens is not None:
             assert alone.tokens[0] == whole.tokens[row]
+
+
+BIAS = {3: 1.5, 7: -2.0}
+
+
+def spoken(given: Tensor, member: str, row: int) -> list[float]:
+    """Log-probabilities of a member that speaks under BIAS."""
+    own = np.array(logp(given, member, row))
+    for token, value in BIAS.items():
+        own[token] += value
+    found: list[float] = (own - np.log(np.exp(own).sum())).tolist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "weights"),
+    [
+        ("only", {"policy": "prose"}, {"prose": 1.0}),
+        ("mod", {"policies": ["math", "prose"], "weights": [0.25, 0.75]},
+         {"math": 0.25, "prose": 0.75}),
+        ("genarm", {"base": "base", "rewards": ["raw", "harmless"], "alphas": [1.5, 0.5]},
+         {"base": 1.0, "wish": 1.5, "harm": 0.5}),
+    ],
+)  # fmt: skip
+def test_a_bias_counts_once_in_what_is_mixed(
+    name: str, asked: dict[str, Any], weights: dict[str, float]
+) -> None:
+    given = forbidding(logits(), [5])
+    found = said(name, asked, given, bias=BIAS).logits.log_softmax(-1)
+    for row in range(5):
+        mixed = np.sum([w * np.array(logp(given, one, row)) for one, w in weights.items()], 0)
+        for token, value in BIAS.items():
+            mixed[token] += value
+        wanted = mixed - np.log(np.exp(mixed).sum())
+        assert found[row].tolist() == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
+def test_collab_proposes_under_a_bias_and_weighs_without_it() -> None:
+    given = logits()
+    asked = {**WISH, "candidates": 1}
+    free, found = said("collab", asked, given), said("collab", asked, given, bias=BIAS)
+    kl = said("propose", {"reference": "mixture"}, given).notes["kl"]
+    assert found.tokens is not None and found.speakers is not None
+    for row in range(given.shape[1]):
+        token, agent = int(found.tokens[row]), MEMBERS[int(found.speakers[row])]
+        own = spoken(given, agent, row)
+        assert token == int(np.argmax(own))
+        assert found.logits[row].log_softmax(-1).tolist() == pytest.approx(own, abs=1e-5)
+        gained = advantages(given, row, "wish", 0.5)[token]
+        worth = gained - kl[row][int(found.speakers[row])]
+        assert found.notes["utility"][row] == pytest.approx(worth, abs=1e-5)
+    assert free.tokens is not None and (free.tokens != found.tokens).any()
+
+
+def test_propose_tells_what_is_said_under_a_bias() -> None:
+    given = logits()
+    asked = {"candidates": 30, "reference": "base"}
+    free, notes = (said("propose", asked, given, bias=bias).notes for bias in (None, BIAS))
+    assert notes["kl"] == free["kl"]
+    for row in range(5):
+        for place, name in enumerate(("math", "prose")):
+            own, base = spoken(given, name, row), logp(given, "base", row)
+            tokens = notes["tokens"][row][place]
+            assert tokens == sorted(range(30), key=lambda v: (-own[v], v))
+            wanted = [own[v] for v in tokens]
+            assert notes["logprobs"][row][place] == pytest.approx(wanted, abs=1e-5)
+            assert notes["reference"][row][place] == pytest.approx(
+                [base[v] for v in tokens], abs=1e-5
+            )
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+def test_sitalign_tilts_a_biased_base_by_unbiased_rewards(greedy: bool) -> None:
+    given = logits()
+    asked = {**TILT, "deltas": [0.05]}
+    found = said("sitalign", asked, given, greedy=greedy, bias=BIAS)
+    for row in range(5):
+        own = spoken(given, "base", row)
+        top = sorted(range(30), key=lambda v: (-own[v], v))[:10]
+        assert found.notes["candidates"][row] == top
+        one, two = (advantages(given, row, m, b) for m, b in (("wish", 0.5), ("harm", 0.7)))
+        told = found.notes["advantages"][row]
+        wanted = [value for v in top for value in (one[v], two[v])]
+        assert [value for pair in told for value in pair] == pytest.approx(wanted, abs=1e-5)
+        if greedy:
+            fits = [v for v in top if two[v] >= 0.05] or [max(top, key=lambda v: two[v])]
+            assert int(found.tokens[row]) == max(fits, key=lambda v: one[v] + own[v])  # type: ignore[index]
+        elif found.notes["state"][row] == "certified":
+            lam = found.notes["multipliers"][row][0]
+            tilted = np.array([own[v] + one[v] + lam * two[v] for v in top])
+            p = np.exp(tilted) / np.exp(tilted).sum()
+            drawn = found.logits.softmax(-1)[row, top]
+            assert drawn.tolist() == pytest.approx(p.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("member", ["prose", "base", "wish"])
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("collab", {**WISH, "reference": "base"}),
+        ("collab", {**WISH, "reference": "none", "alpha": 0.0}),
+        ("propose", {"agents": ["math", "prose", "wish"], "reference": "base"}),
+        ("propose", {"agents": ["math", "prose", "base", "wish"], "reference": "mixture"}),
+    ],
+)
+def test_a_member_without_numbers_is_no_choice(
+    name: str, asked: dict[str, Any], member: str, value: float
+) -> None:
+    given = logits()
+    given[MEMBERS.index(member), 0, 4] = value
+    with pytest.raises(ValueError, match="finite"):
+        said(name, asked, given)

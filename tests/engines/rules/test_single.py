@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from engines.base import Rule, Sampling
-from engines.drawing import Draw
-from engines.rules.core.cast import Cast
+from engines.drawing import Draw, log_softmax
+from engines.rules.core.cast import Cast, Reward
 from engines.rules.core.dual import problem, solved
 from engines.rules.core.single import ruled, settled
 from tests.engines.rules.states import feasible
@@ -46,3 +46,15 @@ def test_slow_rows_obey_bans_where_a_row_forbids_already() -> None:
     drawn, choice = ruled(Cast(("a", "b")), [row, row], Draw(sampling, (), ()), sampling)
     assert drawn.token == 1
     assert choice.policy == "b"
+
+
+def test_a_bias_counts_once_and_a_ban_for_all() -> None:
+    rows = [np.array([3.0, 2.0, 1.0, 2.5]), np.array([0.5, 1.0, 4.0, 0.0])]
+    cast = Cast(("a", "b"), None, {"wish": Reward(member="b")})
+    rule = Rule("genarm", {"base": "a", "rewards": ["wish"], "alphas": [2.0]})
+    sampling = Sampling(temperature=1, banned=(2,), logit_bias={1: 1.5}, rule=rule, logprobs=4)
+    drawn, _ = ruled(cast, rows, Draw(sampling, (), ()), sampling)
+    mixed = rows[0] + 2 * rows[1] + np.array([0, 1.5, -np.inf, 0])
+    wanted = dict(enumerate(log_softmax(mixed)))
+    del wanted[2]
+    assert dict(drawn.top) == pytest.approx(wanted, abs=1e-5)

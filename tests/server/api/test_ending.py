@@ -34,8 +34,8 @@ class Held(TableEngine):
         await super().start()
 
 
-def lazily(**limits: Any) -> Settings:
-    own = settings({"keep_alive_s": 0.05}, limits=limits)
+def lazily(keep_alive_s: float = 0.05, **limits: Any) -> Settings:
+    own = settings({"keep_alive_s": keep_alive_s}, limits=limits)
     return own.model_copy(update={"engines": {"table": EngineSpec(kind="table", lazy=True)}})
 
 
@@ -100,10 +100,11 @@ async def test_a_stream_that_waits_for_a_load_ends_with_an_event(
 async def test_and_so_does_one_that_waits_for_its_turn_after_it(
     client: httpx.AsyncClient,
 ) -> None:
+    """Also where the last comment was the load's, since the cut comes before the queue's own."""
     table = Held()
-    async with running(lazily(rows=1, branches=1), table) as live:
+    async with running(lazily(2.0, rows=1, branches=1), table) as live:
         admission = live.app.state.service.admission
-        both = [await begun(client, live) for _ in range(2)]
+        both = await asyncio.gather(*(begun(client, live) for _ in range(2)))
         table.go.set()
         await until(lambda: admission.queued == 1)
     for response in both:
@@ -112,7 +113,7 @@ async def test_and_so_does_one_that_waits_for_its_turn_after_it(
         assert text.count("shutting down") == 1
 
 
-async def test_a_drain_ends_at_once_what_waits_for_a_load_and_leaves_the_rest(
+async def test_a_drain_ends_at_once_what_waits_for_a_load(
     client: httpx.AsyncClient,
 ) -> None:
     table = Held()

@@ -149,7 +149,7 @@ async def test_the_time_of_a_request_counts_from_its_arrival(
     async with asleep(Slow()) as live:
         records: list[Record] = []
         monkeypatch.setattr(live.app.state.service.metrics, "observe", records.append)
-        body = {"model": "tab", **PATHS[path], **due(20000)}
+        body = {"model": "tab", "seed": 1, "ignore_eos": True, **PATHS[path], **due(20000)}
         assert (await live.http.post(path, json=body)).status_code == 200
         [record] = records
         assert record.first_token is not None

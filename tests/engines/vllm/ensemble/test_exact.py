@@ -17,7 +17,7 @@ from engines.base import Engine
 from engines.registry import build
 from engines.vllm.ensemble.engine import VllmEnsemble
 from tests.engines.vllm.ensemble.calls import Ruled, prompts, ruled, same, under
-from tests.policies import MEMBERS, RULES, ensemble_spec
+from tests.policies import ENGINE_ARGS, MEMBERS, RULES, ensemble_spec
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 PROMPTS, LIMIT, MOST_TIES = 50, 40, 2
@@ -48,10 +48,20 @@ async def test_only_one_member_is_that_model_alone(
     assert ties <= MOST_TIES, f"{ties} near-ties in 8 texts"
 
 
-async def test_only_one_member_is_its_own_vllm_engine(ensemble: Engine, vllm: Engine) -> None:
-    sampling = under("only", policy="math")
+# Not the first member: that one speaks where a rule fails.
+@pytest.mark.parametrize("member", ["prose", "base"])
+async def test_only_one_member_is_its_own_vllm_engine(
+    ensemble: Engine, policies: Path, member: str
+) -> None:
+    spec = {"kind": "vllm", "model": str(policies / member), "engine_args": ENGINE_ARGS}
+    vllm = build("alone", spec)
+    await vllm.start()
+    sampling = under("only", policy=member)
     fast = await asyncio.gather(*(ruled(ensemble, ids, sampling) for ids in prompts(16)))
     own = await asyncio.gather(*(ruled(vllm, ids, under(None)) for ids in prompts(16)))
+    await vllm.stop()
+    told = [choice for one in fast for choice in one.choices]
+    assert {(choice.policy, bool(choice.degraded)) for choice in told} == {(member, False)}
     ties = sum(not same(replace(a, choices=[]), b) for a, b in zip(fast, own, strict=True))
     assert ties <= MOST_TIES, f"{ties} near-ties in 16 texts"
 

@@ -99,6 +99,26 @@ async def test_bans_biases_and_least_lengths_bind_rules_too(ensemble: Engine) ->
     assert (await ruled(ensemble, PROMPT, ended)).tokens.index(eos) == 4
 
 
+@pytest.mark.parametrize("name", ["mod", "genarm"])
+async def test_a_bias_counts_once_in_both_engines(
+    ensemble: Engine, reference_ensemble: Engine, name: str
+) -> None:
+    """Biases that bring two tokens of a middling probability to the same one, by the formula."""
+    each = await rows(reference_ensemble)
+    row = expected(each, name, heat=1.0)
+    one, two = np.argsort(-row)[[20, 60]].tolist()
+    bias = {token: float(3 - np.log(row[token])) for token in (one, two)}
+    stated = row.copy()
+    stated[[one, two]] = np.exp(3)
+    stated /= stated.sum()
+    sampling = under(name, **(FLAT if name == "mod" else {})).but(logit_bias=bias, logprobs=2)
+    for engine in (ensemble, reference_ensemble):
+        found = await ruled(engine, PROMPT, sampling.but(temperature=1.0, seed=3), 1)
+        assert found.tokens[0] in (one, two)
+        told = dict(found.logprobs[0].top)
+        assert told == pytest.approx({v: np.log(stated[v]) for v in (one, two)}, abs=1e-3)
+
+
 async def test_members_are_asked_by_name(ensemble: Engine, reference_ensemble: Engine) -> None:
     for member in MEMBERS:
         fast = await ensemble.next_logprobs(PROMPT, member=member)
@@ -127,16 +147,17 @@ def normal(row: np.ndarray[Any, Any], temperature: float = 1.0) -> np.ndarray[An
 
 
 def expected(
-    each: Mapping[str, np.ndarray[Any, Any]], name: str, deltas: Sequence[float] = ()
-) -> np.ndarray[Any, Any]:
-    """The distribution that a rule states, written out; temperature 0.7 for genarm.
+    each: Mapping[str, np.ndarray[Any, Any]], name: str, deltas: Sequence[float] = (), *,
+    heat: float = 0.7,
+) -> np.ndarray[Any, Any]:  # fmt: skip
+    """The distribution that a rule states, written out; at a temperature for genarm.
 
     With a bound SITAlign's one multiplier is found by halving.
     """
     if name == "mod":
         return normal(0.5 * each["math"] + 0.5 * each["prose"])
     if name == "genarm":
-        return normal(each["base"] + each["wish"], 0.7)
+        return normal(each["base"] + each["wish"], heat)
     top = np.argsort(-each["base"], kind="stable")[:10]
     held = (0.7 * (each["harm"] - each["base"]))[top]
 

@@ -88,6 +88,17 @@ def wrong(logits: Any = None, tokens: Any = None) -> Asked:
     return Asked(PolicyRule("wrong", Parameters, choose, ""), Parameters(), True, "w", None)
 
 
+def by(verdict: Verdict) -> Asked:
+    """A rule that always says this."""
+    made = PolicyRule("said", Parameters, lambda step, parameters: verdict, "")
+    return Asked(made, Parameters(), True, "s", 2)
+
+
+def among(ids: list[list[int]], dtype: torch.dtype = torch.long) -> Asked:
+    """A rule that always lets draw from these."""
+    return by(Verdict(torch.zeros(len(ids), len(ids[0])), among=torch.tensor(ids, dtype=dtype)))
+
+
 def test_rows_without_a_rule_stay_as_they_are() -> None:
     held = hidden(3)
     logits = held.first.clone()
@@ -115,7 +126,15 @@ def test_a_row_that_fails_falls_back_alone() -> None:
         (wrong(lambda row: row * torch.nan), "no distribution"),
         (wrong(lambda row: row - torch.inf), "no distribution"),
         (wrong(tokens=[3]), "forbidden"),
-        (wrong(tokens=[99]), "failed"),
+        (wrong(tokens=[99]), "not all below"),
+        (wrong(tokens=[-1]), "not all below"),
+        (wrong(tokens=[[5]]), "its tokens are"),
+        (wrong(tokens=[5, 5]), "its tokens are"),
+        (among([[99, 2]]), "not all below"),
+        (among([[-1, 2]]), "not all below"),
+        (among([[5, 2], [5, 2]]), "its candidates are"),
+        (among([[5, 2]], torch.int32), "its candidates are"),
+        (by(Verdict(speakers=torch.tensor([2]))), "not all below"),
     ],
 )
 def test_a_verdict_is_checked_before_it_is_written(rule: Asked, reason: str) -> None:
@@ -128,10 +147,28 @@ def test_a_verdict_is_checked_before_it_is_written(rule: Asked, reason: str) -> 
     assert torch.equal(logits, before)
 
 
-def by(verdict: Verdict) -> Asked:
-    """A rule that always says this."""
-    made = PolicyRule("said", Parameters, lambda step, parameters: verdict, "")
-    return Asked(made, Parameters(), True, "s", 2)
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        Verdict(tokens=torch.tensor([3]), speakers=torch.tensor([0, 0])),
+        Verdict(tokens=torch.tensor([3, 3]), speakers=torch.tensor([0])),
+        Verdict(torch.zeros(1, 2), among=torch.tensor([[1, 2]])),
+    ],
+)
+@pytest.mark.parametrize("places", [[0, 1], [0, 2]])
+def test_a_verdict_of_fewer_rows_is_written_to_none(verdict: Verdict, places: list[int]) -> None:
+    held = hidden(3)
+    logits = held.first.clone()
+
+    def choose(step: Step, parameters: Parameters) -> Verdict:
+        if step.logits.shape[1] == 1:
+            raise RuntimeError("alone")
+        return verdict
+
+    rule = Asked(PolicyRule("short", Parameters, choose, ""), Parameters(), True, "s", None)
+    batch = decide(CAST, held, logits, [Row(at, rule, 5) for at in places])
+    assert all("alone" in record["degraded"] for _, _, record in batch)
+    assert torch.equal(logits, held.first)
 
 
 @pytest.mark.parametrize("places", [[0, 1, 2, 3], [1, 2], [3, 0]])
@@ -173,16 +210,30 @@ def test_a_policy_without_numbers_does_not_speak(value: float) -> None:
     assert torch.equal(logits, held.first)
 
 
+REWARDS = {
+    "wish": Reward(member="two", reference="one"),
+    "safe": Reward(member="one", reference="two"),
+}
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_reward_without_numbers_costs_its_own_row_alone(value: float) -> None:
-    rewards = {
-        "wish": Reward(member="two", reference="one"),
-        "safe": Reward(member="one", reference="two"),
-    }
-    parameters = {"primary": "wish", "constrained": ["safe"], "deltas": [0.0]}
-    asking = {"name": "sitalign", "parameters": parameters, "trace": "k"}
-    cast = Cast(MEMBERS, None, rewards)
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("sitalign", {"primary": "wish", "constrained": ["safe"], "deltas": [0.0]}),
+        ("collab", {"target": "wish", "agents": ["one"]}),
+        ("collab", {"target": "wish", "agents": ["one"], "reference": "none", "alpha": 0.0}),
+        ("propose", {"agents": ["one", "two"], "reference": "mixture"}),
+        ("propose", {"agents": ["one", "two"]}),
+        ("propose", {"agents": ["one"], "reference": "two"}),
+    ],
+)
+def test_a_member_without_numbers_costs_its_own_row_alone(
+    name: str, parameters: dict[str, Any], value: float
+) -> None:
+    asking = {"name": name, "parameters": parameters, "trace": "k"}
+    cast = Cast(MEMBERS, None, REWARDS)
     rule = Asked.by(SamplingParams(temperature=1, extra_args={"rule": asking}), cast)
     assert rule is not None
     held = hidden(2)
@@ -190,6 +241,31 @@ def test_a_reward_without_numbers_costs_its_own_row_alone(value: float) -> None:
     found = decide(cast, held, held.first.clone(), [Row(0, rule, 5), Row(1, rule, 6)])
     degraded = {position: record.get("degraded") for _, position, record in found}
     assert "finite" in str(degraded[5]) and not degraded[6]
+
+
+def test_a_bias_is_on_who_speaks_and_a_ban_on_all() -> None:
+    """One half of the group's rows has the bias, and each the log-probabilities of its own."""
+    held = hidden(4)
+    logits = held.first.clone()
+    logits[:, 7] = -torch.inf
+    logits[[1, 3], 4] += 2.5
+    cast = Cast(MEMBERS, None, REWARDS)
+    parameters = {"base": "one", "rewards": ["wish"], "alphas": [2.0]}
+    rows = []
+    for at in range(4):
+        params = asking("genarm", parameters, logit_bias={4: 2.5} if at % 2 else None)
+        rule = Asked.by(params, cast)
+        assert rule is not None
+        rows.append(Row(at, rule, 5))
+    batch = decide(cast, held, logits, rows)
+    assert not any("degraded" in record for _, _, record in batch)
+    for at in range(4):
+        own = [part[at].double().clone() for part in held.parts]
+        for row in own:
+            row[7] = -torch.inf
+        wanted = own[0].log_softmax(-1) + 2 * own[1].log_softmax(-1)
+        wanted[4] += 2.5 if at % 2 else 0.0
+        assert logits[at].tolist() == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 def test_a_verdict_of_nobody_is_refused() -> None:
