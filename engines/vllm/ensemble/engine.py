@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engines.adapters import all_whole
-from engines.base import Choice, Delta, Sampling, TokenLogprob
+from engines.base import Choice, Delta, EngineError, Sampling, TokenLogprob
 from engines.checks import check_generate, check_ids, check_room
 from engines.ensemble import Ensemble, agreed
 from engines.vllm import spec as plain
@@ -170,7 +170,10 @@ class VllmEnsemble(Ensemble, VllmEngine):
         tokens: Sequence[int] | None = None,
         member: str | None = None,
     ) -> dict[int, float]:
-        """The likeliest next tokens, or `tokens`: the first member's, or those of `member`."""
+        """The likeliest next tokens, or `tokens`: the first member's, or those of `member`.
+
+        EngineError where the member has none.
+        """
         if member is None:
             return await super().next_logprobs(prefix, k, tokens=tokens)
         sampling = self.asking(member)
@@ -178,8 +181,11 @@ class VllmEnsemble(Ensemble, VllmEngine):
         check_ids(self, tokens or (), "tokens")
         count = k if k is not None and tokens is None else self.vocabulary
         async with aclosing(self._ruled(prefix, sampling.but(logprobs=count), 1)) as deltas:
-            found = [entry async for delta in deltas for entry in delta.logprobs or ()]
-        top = dict(found[0].top)
+            found = [delta async for delta in deltas]
+        for choice in (one for delta in found for one in delta.choices or ()):
+            if choice.degraded is not None:
+                raise EngineError(f"engine {self.name!r}: member {member!r}: {choice.degraded}")
+        top = dict(next(entry for delta in found for entry in delta.logprobs or ()).top)
         return top if tokens is None else {token: top[token] for token in tokens}
 
 

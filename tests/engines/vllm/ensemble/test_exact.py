@@ -40,7 +40,7 @@ async def test_only_one_member_is_that_model_alone(
     for ids in prompts(8):
         fast, slow = await ruled(ensemble, ids, sampling), await ruled(alone, ids, under(None))
         ties += not same(replace(fast, choices=[]), slow)
-        assert {choice.policy for choice in fast.choices} == {member}
+        assert {(choice.policy, choice.degraded) for choice in fast.choices} == {(member, None)}
         said = [entry.logprob for entry in fast.logprobs]
         if fast.tokens == slow.tokens:
             assert said == pytest.approx([entry.logprob for entry in slow.logprobs], abs=1e-4)

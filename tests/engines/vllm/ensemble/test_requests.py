@@ -1,18 +1,23 @@
 """What an ensemble does with requests: refuses by name, survives bad rows, draws, forgets."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
-from engines.base import Engine, Rule, Sampling, UnsupportedError
+from engines.base import Engine, EngineError, Rule, Sampling, UnsupportedError
+from engines.registry import build
 from engines.vllm.ensemble.engine import VllmEnsemble
 from tests.contracts.test_engine_agreement import SURE, goodness
 from tests.engines.vllm.ensemble.calls import prompts, ruled, same, under
-from tests.policies import MEMBERS, RULES
+from tests.policies import ENGINE_ARGS, MEMBERS, RULES
 
 pytestmark = pytest.mark.vllm
 PROMPT = list(range(40, 60))
@@ -130,6 +135,43 @@ async def test_members_are_asked_by_name(ensemble: Engine, reference_ensemble: E
     with pytest.raises(UnsupportedError) as caught:
         await ensemble.next_logprobs(PROMPT, 1, member="nobody")
     assert caught.value.param == "member"
+
+
+@pytest.fixture(scope="module")
+async def flawed(policies: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engine]:
+    """An ensemble whose second member's weights are no numbers."""
+    broken = tmp_path_factory.mktemp("flawed") / "prose"
+    file = shutil.copytree(policies / "prose", broken) / "model.safetensors"
+    weights = {name: part * torch.nan for name, part in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
+    members = {"math": str(policies / "math"), "prose": str(broken)}
+    engine = build("flawed", {"kind": "ensemble", "members": members, "engine_args": ENGINE_ARGS})
+    await engine.start()
+    yield engine
+    await engine.stop()
+
+
+async def test_a_member_that_says_nothing_is_not_answered_for(
+    flawed: Engine, reference_ensemble: Engine
+) -> None:
+    with pytest.raises(EngineError, match=r"'prose'.*no distribution"):
+        await flawed.next_logprobs(PROMPT, 5, member="prose")
+    fast = await flawed.next_logprobs(PROMPT, 5, member="math")
+    slow = await reference_ensemble.next_logprobs(PROMPT, 5, member="math")
+    assert fast == pytest.approx(slow, abs=1e-4)
+
+
+async def test_proposals_of_a_member_that_says_nothing_degrade(flawed: Engine) -> None:
+    """Its row is the first member's; the row beside it is the rule's own."""
+    both, alone = await asyncio.gather(
+        *(
+            ruled(flawed, PROMPT, Sampling(temperature=0, rule=Rule("propose", parts)), 2)
+            for parts in ({"reference": "mixture"}, {"agents": ["math"]})
+        )
+    )
+    assert all("finite" in (choice.degraded or "") for choice in both.choices)
+    assert not any(choice.degraded for choice in alone.choices)
+    assert both.tokens == alone.tokens
 
 
 async def rows(engine: Engine) -> dict[str, np.ndarray[Any, Any]]:
