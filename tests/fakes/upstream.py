@@ -44,6 +44,12 @@ def scripted() -> Iterator[Scripted]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             script.asked.append((self.path, headers, body))
             status, said = script.answers.get(self.path, (404, {"error": {"message": "no path"}}))
+            try:
+                self._say(status, said)
+            except ConnectionError:
+                script.left.set()
+
+        def _say(self, status: int, said: Any) -> None:
             self.send_response(status)
             self.end_headers()
             if isinstance(said, list):

@@ -149,17 +149,23 @@ def test_bounds_beyond_everything_are_hopeless_or_slack(constraints: int, bound:
     assert np.isfinite(found.policy).all()
 
 
-@pytest.mark.parametrize("constraints", [2, 6])
-def test_the_smallest_alpha_ends_soon(constraints: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No state takes more steps than one may, whatever stands beside it; few are given up."""
-    steps = [0]
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many steps were taken, in its one place."""
+    count = [0]
     whole = dual.Descent.stepped
 
     def counted(self: dual.Descent, rounds: int) -> None:
-        steps[0] += 1
+        count[0] += 1
         whole(self, rounds)
 
     monkeypatch.setattr(dual.Descent, "stepped", counted)
+    return count
+
+
+@pytest.mark.parametrize("constraints", [2, 6])
+def test_the_smallest_alpha_ends_soon(constraints: int, steps: list[int]) -> None:
+    """No state takes more steps than one may, whatever stands beside it; few are given up."""
     state = feasible(24, constraints, spread=30.0)
     together = solved(stated(state, 1e-6))
     assert (together.status == Status.CERTIFIED).mean() >= 0.9
@@ -169,6 +175,24 @@ def test_the_smallest_alpha_ends_soon(constraints: int, monkeypatch: pytest.Monk
         alone = solved(stated(tuple(one[row : row + 1] for one in state), 1e-6))  # type: ignore[arg-type]
         assert steps[0] <= dual.STEPS + dual.ANNEALING
         assert alone.status[0] == together.status[row]
+
+
+@pytest.mark.parametrize(("constraints", "alpha"), [(3, 1e-3), (6, 1e-6)])
+def test_bounds_at_the_best_that_can_be_met_end_too(
+    constraints: int, alpha: float, steps: list[int]
+) -> None:
+    """Where even the last step is one too few, what is said keeps the bounds all the same."""
+    state = feasible(8, constraints)
+    best = nearest(stated(state))[1][:, None]
+    edge = (*state[:3], state[3] + best * stated(state).std)
+    taken = []
+    for row in range(8):
+        steps[0] = 0
+        found = solved(stated(tuple(one[row : row + 1] for one in edge), alpha))  # type: ignore[arg-type]
+        taken.append(steps[0])
+        assert found.status[0] != Status.INFEASIBLE
+        assert found.margin[0] >= -TOLERANCE
+    assert max(taken) == dual.STEPS + dual.ANNEALING
 
 
 @pytest.mark.parametrize(("gained", "status"), [(0.5, Status.CERTIFIED), (-0.5, Status.INFEASIBLE)])
