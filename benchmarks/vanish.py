@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 from rich.console import Console
 
 from benchmarks.about import close
+from benchmarks.watched import memory
 from clients.local import Local, started
 
 GAUGE = 'satisfice_engine_figure{engine="reasoner",figure="requests_running"}'
@@ -79,24 +79,12 @@ async def until_idle(url: str, patience: float = 30) -> float:
     raise TimeoutError(f"the engine was not idle within {patience} s")
 
 
-def memory(port: int) -> tuple[float, float]:
-    """MB of the server's own process, and of all the engine's processes below it."""
-    owner = next(
-        c.pid for c in psutil.net_connections("tcp")
-        if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN
-    )  # fmt: skip
-    server = psutil.Process(int(owner or 0))
-    below = sum(process.memory_info().rss for process in server.children(recursive=True))
-    return server.memory_info().rss / 1e6, below / 1e6
-
-
 def measure(url: str, clients: int, rounds: int, out: Console) -> list[dict[str, float]]:
     """A row per round: seconds to an idle engine, memory after it."""
     rng, rows = random.Random(1), list[dict[str, float]]()
-    port = urlsplit(url).port or 80
     for number in range(rounds):
         idle = asyncio.run(one_round(url, clients, rng))
-        server, engine = memory(port)
+        server, engine = memory(url)
         rows.append({"clients": clients, "idle_s": idle, "server_mb": server, "engine_mb": engine})
         told = f"idle after {idle:.3f} s, server {server:.0f} MB, engine {engine:.0f} MB"
         out.print(f"round {number}: {told}")

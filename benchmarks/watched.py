@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -69,7 +70,7 @@ def gauges(url: str) -> dict[str, float]:
 
 def memory(url: str) -> tuple[float, float]:
     """MB of the server's own process, and of all processes below it."""
-    port = int(url.rpartition(":")[2])
+    port = urlsplit(url).port or 80
     owner = next(
         c.pid for c in psutil.net_connections("tcp")
         if c.laddr and c.laddr.port == port and c.status == psutil.CONN_LISTEN

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from decoders.core.base import Estimate, LimitError, RequestError
 from server.auth import Key
@@ -42,18 +42,13 @@ class Ticket:
         self._reservation.settle(generated_tokens)
 
 
-def unset() -> asyncio.Future[None]:
-    """A future of the running event loop."""
-    return asyncio.get_running_loop().create_future()
-
-
 @dataclass(eq=False, slots=True)
 class Waiting:
     """A request in the queue; `row_seconds` is its expected cost, 0 while nothing is known."""
 
     rows: int
     row_seconds: float
-    turn: asyncio.Future[None] = field(default_factory=unset)
+    turn: asyncio.Future[None]
 
 
 class Admission:
@@ -114,7 +109,7 @@ class Admission:
             raise ending()
         reservation = self._rates.take(key, estimate.generated_tokens)
         try:
-            await self._enter(Waiting(rows, row_seconds or 0.0), deadline, waited)
+            await self._enter(rows, row_seconds or 0.0, deadline, waited)
         except BaseException:
             reservation.undo()
             raise
@@ -139,16 +134,17 @@ class Admission:
         return True
 
     async def _enter(
-        self, entry: Waiting, deadline: float | None, waited: Callable[[float], None]
-    ) -> None:
-        if not self._queue and self.rows + entry.rows <= self.limits.rows:
-            self._hold(entry.rows)
+        self, rows: int, row_seconds: float, deadline: float | None,
+        waited: Callable[[float], None],
+    ) -> None:  # fmt: skip
+        if not self._queue and self.rows + rows <= self.limits.rows:
+            self._hold(rows)
             waited(0.0)
             return
         self._refuse_if_full()
-        began = self._clock()
+        began, turn = self._clock(), asyncio.get_running_loop().create_future()
         try:
-            await self._wait(entry, deadline)
+            await self._wait(Waiting(rows, row_seconds, turn), deadline)
         finally:
             waited(self._clock() - began)
 

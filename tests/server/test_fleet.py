@@ -15,6 +15,7 @@ from engines.table import TableEngine
 from monitors.core.base import MonitorError, Stage
 from server.fleet import Fleet, FleetError
 from server.readiness import State
+from server.served import Served
 from server.settings import Settings
 from tests.fakes.monitors import Told
 from tests.fakes.requests import SINGLE
@@ -132,12 +133,20 @@ class Held(TableEngine):
         await super().start()
 
 
+@asynccontextmanager
+async def loading(
+    settings: Settings, fleet_of: Made
+) -> AsyncIterator[tuple[Fleet, Held, asyncio.Task[Served]]]:
+    """A fleet, its lazy engine, and a task that waits for it."""
+    lazy = Held("b")
+    async with running(fleet_of(settings, engines={"b": lazy})) as fleet:
+        yield fleet, lazy, asyncio.create_task(fleet.serve("org/slow@v1"))
+
+
 async def test_a_lazy_engine_that_loads_leaves_the_server_ready(
     settings: Settings, fleet_of: Made
 ) -> None:
-    lazy = Held("b")
-    async with running(fleet_of(settings, engines={"b": lazy})) as fleet:
-        waiting = asyncio.create_task(fleet.serve("org/slow@v1"))
+    async with loading(settings, fleet_of) as (fleet, lazy, waiting):
         await until(lambda: lazy.starts == 1)
         now = fleet.ready()
         assert (now.engines["b"], now.ready, list(now.reasons)) == (State.STARTING, True, [])
@@ -148,9 +157,7 @@ async def test_a_lazy_engine_that_loads_leaves_the_server_ready(
 async def test_nobody_waits_for_a_load_past_the_deadline(
     settings: Settings, fleet_of: Made
 ) -> None:
-    lazy = Held("b")
-    async with running(fleet_of(settings, engines={"b": lazy})) as fleet:
-        patient = asyncio.create_task(fleet.serve("org/slow@v1"))
+    async with loading(settings, fleet_of) as (fleet, lazy, patient):
         for due in (asyncio.get_running_loop().time() + 0.02, 0.0):
             with pytest.raises(LimitError, match="deadline"):
                 await fleet.serve("org/slow@v1", due)
